@@ -1,0 +1,2 @@
+//! atcr.
+fn main() {}
