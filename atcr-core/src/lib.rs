@@ -1,1 +1,4 @@
-//! Placeholder.
+//! The ground of atcr.
+pub mod crypto;
+pub mod oci;
+pub mod syntax;
