@@ -1,0 +1,21 @@
+//! Repos: the Merkle search tree, signed commits, CAR files, and [`Repos`], which keeps them in a store.
+
+pub mod car;
+mod commit;
+mod error;
+mod event;
+mod keys;
+pub mod mst;
+mod path;
+mod repos;
+mod write;
+
+pub use commit::{Commit, CommitError};
+pub use error::RepoError;
+pub use event::{CommitEvent, Event, EventKind, NewEvent, RepoOp, Since};
+pub use keys::{KeyError, KeyStore, MemoryKeys};
+pub use path::RecordPath;
+pub use repos::{NewRepo, RepoOptions, Repos};
+pub use write::{
+    Applied, Expect, Head, MAX_RECORD_BYTES, MAX_WRITES, Page, Record, Swap, Write, WriteAction, WriteResult,
+};

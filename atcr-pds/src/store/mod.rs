@@ -1,0 +1,12 @@
+//! Where repos are kept.
+
+mod model;
+mod repo_store;
+mod sqlite;
+
+pub use model::{
+    BlobRow, NewHead, RecordChange, RecordRange, RepoChange, RepoId, RepoInfo, RepoStatus, StoredBlock,
+    StoredRecord, WriteBatch,
+};
+pub use repo_store::{RepoStore, Snapshot, StoreError};
+pub use sqlite::SqliteStore;
