@@ -1,3 +1,4 @@
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::oci::Digest;
@@ -117,7 +118,7 @@ fn list(digests: &[Digest]) -> String {
     const SHOWN: usize = 5;
     let mut text = digests.iter().take(SHOWN).map(Digest::to_string).collect::<Vec<_>>().join(", ");
     if digests.len() > SHOWN {
-        text += &format!(" and {} more", digests.len() - SHOWN);
+        let _ = write!(text, " and {} more", digests.len() - SHOWN);
     }
     text
 }

@@ -147,7 +147,7 @@ impl Egress {
     ///
     /// Only connecting and silence are bounded in time, so that a large transfer may take as long as it moves.
     pub async fn send(&self, request: reqwest::RequestBuilder) -> Result<Response, EgressError> {
-        request.send().await.map_err(|error| self.unreachable(error))
+        request.send().await.map_err(Self::unreachable)
     }
 
     /// Sends GET or HEAD, follows redirects (each checked like the first) and gives the last answer. Credentials are
@@ -192,7 +192,7 @@ impl Egress {
     pub async fn read(&self, mut response: Response, limit: usize) -> Result<Bytes, EgressError> {
         let url = shown(response.url());
         let mut body = BytesMut::new();
-        while let Some(piece) = response.chunk().await.map_err(|error| self.unreachable(error))? {
+        while let Some(piece) = response.chunk().await.map_err(Self::unreachable)? {
             if body.len() + piece.len() > limit {
                 return Err(EgressError::TooLarge { url, limit });
             }
@@ -234,7 +234,7 @@ impl Egress {
         Ok(())
     }
 
-    fn unreachable(&self, error: reqwest::Error) -> EgressError {
+    fn unreachable(error: reqwest::Error) -> EgressError {
         let url = error.url().map(shown).unwrap_or_default();
         if let Some(refused) = dns::refused(&error) {
             return EgressError::Forbidden { url, reason: refused };
