@@ -23,14 +23,12 @@ pub enum StoreError {
     #[error("the upload session is unknown: it has ended or expired; start the upload again")]
     UploadUnknown,
     /// The content is not what the client said it is.
-    #[error(
-        "the content has the digest {actual}, not {expected}: it was changed or cut on the way; upload it again"
-    )]
+    #[error("the content does not have the digest {expected}{}: it was changed or cut on the way; upload it again", instead(.actual.as_deref()))]
     DigestMismatch {
         /// What the client said.
         expected: Box<Digest>,
-        /// What it is.
-        actual: Box<Digest>,
+        /// What it is, where the store that found out says so.
+        actual: Option<Box<Digest>>,
     },
     /// The content has none of the bytes that were asked for.
     #[error("the range lies outside the content, which has {size} bytes")]
@@ -112,6 +110,10 @@ impl From<std::io::Error> for StoreError {
             _ => Self::internal(error),
         }
     }
+}
+
+fn instead(actual: Option<&Digest>) -> String {
+    actual.map(|digest| format!(" but {digest}")).unwrap_or_default()
 }
 
 fn list(digests: &[Digest]) -> String {

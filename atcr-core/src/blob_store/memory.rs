@@ -136,7 +136,10 @@ impl BlobStore for MemoryBlobStore {
         let content = session.content.get(..offset).ok_or(StoreError::UploadUnknown)?;
         let actual = Digest::of(digest.algorithm(), content);
         if actual != *digest {
-            return Err(StoreError::DigestMismatch { expected: Box::new(*digest), actual: Box::new(actual) });
+            return Err(StoreError::DigestMismatch {
+                expected: Box::new(*digest),
+                actual: Some(Box::new(actual)),
+            });
         }
         session.finished = Some(*digest);
         let mut content = std::mem::take(&mut session.content);
