@@ -210,7 +210,7 @@ mod tests {
 
     #[test]
     fn the_first_of_two_items_is_measured() {
-        assert_eq!(scan(&hex("a2617467236964656e626f7001a0")), Ok(13));
+        assert_eq!(scan(&hex("a261746523696e666f626f7001a0")), Ok(13));
         assert_eq!(scan(&hex("a08000")), Ok(1));
         assert_eq!(scan(&hex("a1616180f6")), Ok(4));
         assert_eq!(scan(&hex("82a0a0f6")), Ok(3));

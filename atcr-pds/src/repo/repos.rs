@@ -154,7 +154,7 @@ impl Repos {
         unimplemented!("the engine is being built")
     }
 
-    /// Blocks as a CAR file whose root is the newest commit.
+    /// Blocks as a CAR file without a root.
     ///
     /// # Errors
     /// [`RepoError::BlocksNotFound`] names those that the repo does not have.

@@ -7,7 +7,7 @@ pub enum CarError {
     /// The file ends inside a section.
     #[error("the CAR file ends inside a section")]
     Truncated,
-    /// The header is not one of version 1 with at least one root.
+    /// The header is not one of version 1, or lacks the root that is needed.
     #[error("the CAR header is malformed: {0}")]
     Header(String),
     /// A section promises more bytes than are allowed.

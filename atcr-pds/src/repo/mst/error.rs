@@ -18,6 +18,9 @@ pub enum MstError {
     /// A key that no tree holds: not `collection/rkey` of their characters, or longer than 1,024 bytes.
     #[error("{0:?} is not a key of a tree")]
     InvalidKey(String),
+    /// A value that is not the CID of a record.
+    #[error("{0} is not the CID of a record")]
+    InvalidValue(Cid),
     /// Insertion of a key that is there.
     #[error("the tree has the key {0} already")]
     KeyExists(String),
