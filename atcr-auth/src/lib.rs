@@ -1,1 +1,13 @@
-//! Placeholder.
+//! Who is calling, and may they: registry tokens, Docker's token endpoint, service tokens of the AT Protocol and
+//! sessions at accounts' PDSs.
+
+mod clock;
+mod jwt;
+pub mod pds_session;
+pub mod repository_policy;
+pub mod service_auth;
+
+pub use clock::Clock;
+pub use pds_session::{PdsSessions, SessionError, SignIn, SignInError};
+pub use repository_policy::{NamespacePolicy, RepositoryPolicy};
+pub use service_auth::ServiceAuthVerifier;
