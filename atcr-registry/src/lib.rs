@@ -1,1 +1,61 @@
-//! Placeholder.
+//! The OCI Distribution API over three traits, as a library: given any [`ManifestStore`], [`BlobStore`] and
+//! [`Authorizer`] it is a complete container registry, as an axum [`Router`](axum::Router) or a tower service.
+//!
+//! It keeps no state of its own: an upload goes on at any replica that has the same stores and the same
+//! [`SessionKey`], and after any restart.
+//!
+//! # A registry inside a test
+//!
+//! ```
+//! use atcr_registry::Registry;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), std::io::Error> {
+//! let registry = Registry::memory().spawn().await?;
+//! println!("push to {}/app:latest", registry.addr());
+//! // It stops when `registry` is dropped.
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Over your own stores
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use atcr_core::authorizer::OpenAuthorizer;
+//! use atcr_core::blob_store::MemoryBlobStore;
+//! use atcr_core::manifest_store::MemoryManifestStore;
+//! use atcr_registry::Registry;
+//!
+//! let registry = Registry::builder()
+//!     .manifests(Arc::new(MemoryManifestStore::new()))
+//!     .blobs(Arc::new(MemoryBlobStore::new()))
+//!     .authorizer(Arc::new(OpenAuthorizer::default()))
+//!     .build()?;
+//! let app: axum::Router = axum::Router::new().merge(registry.router());
+//! # let _ = app;
+//! # Ok::<(), atcr_registry::BuildError>(())
+//! ```
+//!
+//! # Features
+//!
+//! | feature | default | what it adds |
+//! |---|---|---|
+//! | `atproto` | yes | the module `atproto`: manifests as records in PDSs, blobs in holds |
+//!
+//! [`ManifestStore`]: atcr_core::ManifestStore
+//! [`BlobStore`]: atcr_core::BlobStore
+//! [`Authorizer`]: atcr_core::Authorizer
+
+#[cfg(feature = "atproto")]
+pub mod atproto;
+mod limits;
+mod oci;
+mod registry;
+mod running;
+
+pub use limits::{Limits, Sparse};
+pub use oci::session::SessionKey;
+pub use registry::{BuildError, Registry, RegistryBuilder};
+pub use running::RunningRegistry;

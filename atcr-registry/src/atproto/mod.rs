@@ -1,0 +1,1 @@
+//! The AppView side: manifests in PDSs, blobs in holds.
