@@ -7,6 +7,10 @@
 //! - [`cbor`]: the data model, DAG-CBOR and its JSON form, strictly canonical
 //! - [`repo`]: the tree, commits, CAR files, and [`Repos`], which joins them over a store
 //! - [`store`]: where repos are kept; SQLite is the one that is built in
+//! - [`blobs`]: the files that records refer to
+//! - [`xrpc`]: all of it as an axum router, the event stream included
+//! - [`plc`]: did:plc operations, logs and documents
+//! - `accounts` (feature): a development server with accounts and a PLC directory of its own
 //!
 //! ```ignore
 //! # #[tokio::main(flavor = "current_thread")]
@@ -37,9 +41,19 @@
 //! # }
 //! ```
 
+#[cfg(feature = "accounts")]
+pub mod accounts;
+pub mod blobs;
 pub mod cbor;
+mod clock;
+pub mod plc;
 pub mod repo;
+#[cfg(feature = "accounts")]
+mod sqlite;
 pub mod store;
+pub mod xrpc;
+
+pub use clock::Clock;
 
 pub use repo::{
     Applied, Expect, KeyStore, MemoryKeys, NewRepo, RepoError, Repos, Swap, Write, WriteAction, WriteResult,

@@ -1,0 +1,96 @@
+use std::convert::Infallible;
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+
+use axum::extract::FromRequestParts;
+use http::request::Parts;
+
+use super::XrpcError;
+
+/// The query parameters of a call (specification, XRPC). Unknown ones are ignored; each error names the method.
+#[derive(Debug, Clone)]
+pub struct Params {
+    method: String,
+    pairs: Vec<(String, String)>,
+}
+
+impl<S: Sync> FromRequestParts<S> for Params {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Infallible> {
+        let pairs = url::form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes());
+        Ok(Self {
+            method: parts.uri.path().trim_start_matches("/xrpc/").to_owned(),
+            pairs: pairs.into_owned().collect(),
+        })
+    }
+}
+
+impl Params {
+    fn text(&self, name: &str) -> Option<&str> {
+        self.pairs.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    fn invalid(&self, what: impl Display) -> XrpcError {
+        XrpcError::invalid_request(format!("Invalid {} params: {what}", self.method))
+    }
+
+    fn parse<T: FromStr<Err: Display>>(&self, name: &str, text: &str) -> Result<T, XrpcError> {
+        text.parse().map_err(|error: T::Err| self.invalid(format_args!("{error} at $.{name}")))
+    }
+
+    /// A parameter that may be left out.
+    pub fn optional<T: FromStr<Err: Display>>(&self, name: &str) -> Result<Option<T>, XrpcError> {
+        self.text(name).map(|text| self.parse(name, text)).transpose()
+    }
+
+    /// A parameter that has to be there.
+    pub fn required<T: FromStr<Err: Display>>(&self, name: &str) -> Result<T, XrpcError> {
+        let missing = || self.invalid(format_args!("Missing required key \"{name}\""));
+        self.text(name).ok_or_else(missing).and_then(|text| self.parse(name, text))
+    }
+
+    /// A parameter that may be repeated and has to be there at least once, at most `most` times.
+    pub fn many<T: FromStr<Err: Display>>(&self, name: &str, most: usize) -> Result<Vec<T>, XrpcError> {
+        let texts: Vec<&str> =
+            self.pairs.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_str()).collect();
+        if texts.is_empty() {
+            return Err(self.invalid(format_args!("Missing required key \"{name}\"")));
+        }
+        if texts.len() > most {
+            return Err(self.invalid(format_args!("array too big (maximum {most}, got {})", texts.len())));
+        }
+        texts.into_iter().map(|text| self.parse(name, text)).collect()
+    }
+
+    /// A whole number within `range`, or `default` when it is left out.
+    pub fn integer(
+        &self,
+        name: &str,
+        range: RangeInclusive<usize>,
+        default: usize,
+    ) -> Result<usize, XrpcError> {
+        let Some(text) = self.text(name) else { return Ok(default) };
+        let number: i64 = text
+            .parse()
+            .map_err(|_| self.invalid(format_args!("Expected integer value type (got \"{text}\")")))?;
+        let (least, most) = range.into_inner();
+        match usize::try_from(number) {
+            Ok(number) if number > most => {
+                Err(self.invalid(format_args!("integer too big (maximum {most}, got {number})")))
+            }
+            Ok(number) if number >= least => Ok(number),
+            _ => Err(self.invalid(format_args!("integer too small (minimum {least}, got {number})"))),
+        }
+    }
+
+    /// `true` or `false`, or false when it is left out.
+    pub fn boolean(&self, name: &str) -> Result<bool, XrpcError> {
+        match self.text(name) {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(other) => Err(self.invalid(format_args!("Expected boolean value type (got \"{other}\")"))),
+        }
+    }
+}
