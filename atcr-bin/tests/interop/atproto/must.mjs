@@ -1,0 +1,3 @@
+export function must(condition, message) {
+  if (!condition) throw new Error(message)
+}

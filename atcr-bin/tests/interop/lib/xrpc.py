@@ -1,0 +1,33 @@
+"""XRPC queries."""
+
+import json
+import urllib.error
+import urllib.parse
+import urllib.request
+
+from lib.process import Failed, must
+
+
+def query(service, method, **parameters):
+    """Calls a query without credentials and returns the bytes of a 200."""
+    url = f"{service}/xrpc/{method}?{urllib.parse.urlencode(parameters)}"
+    try:
+        with urllib.request.urlopen(url, timeout=30) as response:
+            return response.read()
+    except urllib.error.HTTPError as answer:
+        raise Failed(f"{method}: {answer.code} {answer.read()[:200]!r}") from None
+    except OSError as problem:
+        raise Failed(f"{method}: {problem}") from None
+
+
+def records(service, repo, collection):
+    """Every record of a collection, as {uri: value}."""
+    found, cursor = {}, {}
+    while True:
+        page = json.loads(query(service, "com.atproto.repo.listRecords", repo=repo, collection=collection, limit=100,
+                                **cursor))
+        found |= {record["uri"]: record["value"] for record in page["records"]}
+        if not page.get("cursor") or not page["records"]:
+            return found
+        must(page["cursor"] != cursor.get("cursor"), f"{collection}: the cursor does not move")
+        cursor = {"cursor": page["cursor"]}
