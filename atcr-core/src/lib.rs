@@ -33,8 +33,10 @@ pub mod crypto;
 pub mod did_resolver;
 pub mod egress;
 mod error;
+pub mod lexicon;
 pub mod manifest_store;
 pub mod oci;
+pub mod records;
 pub mod syntax;
 pub mod xrpc;
 
