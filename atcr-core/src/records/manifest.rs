@@ -73,6 +73,10 @@ record! {
         /// The bytes themselves, when there are at most [`MAX_INLINE_MANIFEST`]. An addition of atcr.
         #[serde(default, deserialize_with = "lenient::option", skip_serializing_if = "Option::is_none")]
         pub manifest_bytes: Option<BytesField>,
+        /// Ours: every repository of the owner that the manifest is in, where it is more than the one of `repository`.
+        /// The record key is the digest, so they all share the record. See [`ManifestRecord::repositories`].
+        #[serde(default, deserialize_with = "lenient::or_default", skip_serializing_if = "Vec::is_empty")]
+        pub repositories: Vec<RepositoryName>,
     }
 }
 
@@ -181,6 +185,51 @@ pub struct Rebuilt {
 }
 
 impl ManifestRecord {
+    /// The repositories that the manifest is in: `repository`, and those in our additional list.
+    pub fn repositories(&self) -> impl Iterator<Item = &RepositoryName> {
+        std::iter::once(&self.repository)
+            .chain(self.repositories.iter().filter(|name| **name != self.repository))
+    }
+
+    /// Whether the manifest is in this repository.
+    pub fn is_in(&self, repository: &RepositoryName) -> bool {
+        self.repositories().any(|name| name == repository)
+    }
+
+    /// Puts the manifest into a repository too. `repository` becomes that one: it is where the manifest was pushed to
+    /// last, and the only one that other readers know.
+    pub fn add_repository(&mut self, repository: &RepositoryName) {
+        let mut all: Vec<_> = self.repositories().filter(|name| *name != repository).cloned().collect();
+        self.repository = repository.clone();
+        if !all.is_empty() {
+            all.push(repository.clone());
+            all.sort();
+        }
+        self.repositories = all;
+    }
+
+    /// Takes the manifest out of a repository. `false` when it was in no other: then the record must go.
+    pub fn remove_repository(&mut self, repository: &RepositoryName) -> bool {
+        let mut rest: Vec<_> = self.repositories().filter(|name| *name != repository).cloned().collect();
+        let Some(last) = rest.last().cloned() else { return false };
+        self.repository = last;
+        if rest.len() == 1 {
+            rest.clear();
+        }
+        self.repositories = rest;
+        true
+    }
+
+    /// The digests of the blobs that the manifest names: config and layers.
+    pub fn blob_digests(&self) -> impl Iterator<Item = Digest> {
+        self.config.iter().chain(&self.layers).map(|blob| blob.digest)
+    }
+
+    /// Whether the exact bytes are at hand, inline or as a blob.
+    pub fn has_bytes(&self) -> bool {
+        self.manifest_bytes.is_some() || self.manifest_blob.is_some()
+    }
+
     /// The record of a manifest that was pushed, with the bytes inline when they are small enough.
     ///
     /// Annotations are left out where there are more than 32 KiB of them, or where a record cannot hold their key;
@@ -218,6 +267,7 @@ impl ManifestRecord {
             annotations,
             manifest_blob: None,
             manifest_bytes: None,
+            repositories: Vec::new(),
         };
         if record.schema_version > MAX_INTEGER {
             return Err(RecordError::Size(record.schema_version));

@@ -468,3 +468,27 @@ fn every_collection_is_an_nsid() {
     check::<StatsRecord>();
     check::<ScanRecord>();
 }
+
+#[test]
+fn a_manifest_record_is_shared_by_the_repositories_it_is_in() {
+    let bytes = bytes::Bytes::from_static(br#"{"schemaVersion":2}"#);
+    let media_type = crate::oci::MediaType::OCI_MANIFEST.parse().unwrap();
+    let manifest = crate::oci::Manifest { digest: crate::oci::Digest::sha256(&bytes), media_type, bytes };
+    let name = |text: &str| text.parse::<crate::oci::RepositoryName>().unwrap();
+    let content = manifest.content().unwrap();
+    let mut record =
+        ManifestRecord::from_manifest(name("app"), &manifest, &content, None, crate::syntax::Datetime::now())
+            .unwrap();
+    assert!(serde_json::to_value(&record).unwrap().get("repositories").is_none());
+    record.add_repository(&name("app"));
+    assert_eq!(record.repositories().count(), 1);
+    record.add_repository(&name("copy"));
+    record.add_repository(&name("copy"));
+    assert_eq!(record.repository, name("copy"));
+    let again: ManifestRecord = serde_json::from_value(serde_json::to_value(&record).unwrap()).unwrap();
+    assert!(again.is_in(&name("app")) && again.is_in(&name("copy")) && !again.is_in(&name("other")));
+    assert_eq!(again.repositories().count(), 2);
+    assert!(record.remove_repository(&name("copy")));
+    assert_eq!(record.repositories().collect::<Vec<_>>(), [&name("app")]);
+    assert!(!record.remove_repository(&name("app")));
+}
