@@ -4,10 +4,12 @@
 mod clock;
 mod jwt;
 pub mod pds_session;
+pub mod registry_token;
 pub mod repository_policy;
 pub mod service_auth;
 
 pub use clock::Clock;
 pub use pds_session::{PdsSessions, SessionError, SignIn, SignInError};
+pub use registry_token::{TokenAuthorizer, TokenConfig, TokenIssuer, TokenKeys, TokenVerifier};
 pub use repository_policy::{NamespacePolicy, RepositoryPolicy};
 pub use service_auth::ServiceAuthVerifier;

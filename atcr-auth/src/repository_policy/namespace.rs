@@ -20,7 +20,7 @@ enum Ownership {
     /// The name begins with no identity.
     Nobody,
     /// The name begins with a handle or DID that does not resolve.
-    Unknown(ResolveError),
+    Unknown,
 }
 
 impl NamespacePolicy {
@@ -45,7 +45,7 @@ impl NamespacePolicy {
             Some((handle, _)) => match self.identities.resolve_did(&handle).await {
                 Ok(did) => Ok(of(did == account.did)),
                 Err(error @ ResolveError::Unavailable { .. }) => Err(PolicyError::Unavailable(error)),
-                Err(error) => Ok(Ownership::Unknown(error)),
+                Err(_) => Ok(Ownership::Unknown),
             },
         }
     }
@@ -80,7 +80,7 @@ impl RepositoryPolicy for NamespacePolicy {
             Ok(Ownership::Nobody) => {
                 format!("{repository} does not begin with the handle or DID of an account; {instead}")
             }
-            Ok(Ownership::Unknown(_)) => format!("there is no account {owner}; {instead}"),
+            Ok(Ownership::Unknown) => format!("there is no account {owner}; {instead}"),
             _ => format!("{repository} belongs to {owner}, who alone may {action} there; {instead}"),
         }
     }
