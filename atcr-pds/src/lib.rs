@@ -12,7 +12,7 @@
 //! - [`plc`]: did:plc operations, logs and documents
 //! - `accounts` (feature): a development server with accounts and a PLC directory of its own
 //!
-//! ```ignore
+//! ```
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! use std::sync::Arc;

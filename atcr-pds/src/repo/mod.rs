@@ -1,14 +1,20 @@
 //! Repos: the Merkle search tree, signed commits, CAR files, and [`Repos`], which keeps them in a store.
 
+mod cache;
 pub mod car;
 mod commit;
 mod error;
 mod event;
+mod event_log;
+mod export;
 mod keys;
 pub mod mst;
 mod path;
+mod prepared;
 mod repos;
+mod source;
 mod write;
+mod writer;
 
 pub use commit::{Commit, CommitError};
 pub use error::RepoError;

@@ -5,11 +5,21 @@ use atcr_core::syntax::{Datetime, Did, Handle, Nsid, Tid};
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use ipld_core::cid::Cid;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{Applied, Event, Head, KeyStore, NewEvent, Page, Record, RecordPath, RepoError, Swap, Write};
+use super::cache::NodeCache;
+use super::event_log::EventLog;
+use super::prepared::Writes;
+use super::source::{Blocks, Source};
+use super::writer::{QUEUE, Request, Writer};
+use super::{
+    Applied, Event, Head, KeyStore, NewEvent, Page, Record, RecordPath, RepoError, Swap, Write, car, export,
+    mst,
+};
 use crate::cbor::BlobRef;
-use crate::store::{BlobRow, RepoId, RepoInfo, RepoStatus, RepoStore};
+use crate::store::{
+    BlobRow, RecordRange, RepoId, RepoInfo, RepoStatus, RepoStore, Snapshot, StoreError, StoredRecord,
+};
 
 /// How [`Repos`] are run.
 #[derive(Debug, Clone)]
@@ -21,6 +31,16 @@ pub struct RepoOptions {
     pub event_cache: usize,
     /// The time, in microseconds since the Unix epoch. Default: the system's clock.
     pub now: fn() -> u64,
+}
+
+impl Default for RepoOptions {
+    fn default() -> Self {
+        Self { node_cache: 32 * 1024 * 1024, event_cache: 16 * 1024 * 1024, now: system_time }
+    }
+}
+
+fn system_time() -> u64 {
+    u64::try_from(jiff::Timestamp::now().as_microsecond()).unwrap_or_default()
 }
 
 /// How a repo begins.
@@ -36,15 +56,17 @@ pub struct NewRepo {
 /// (group commit). What is announced is durable. A clone is another handle on the same; the task ends with the last.
 #[derive(Clone)]
 pub struct Repos {
-    #[allow(dead_code)]
-    inner: Arc<dyn RepoStore>,
+    store: Arc<dyn RepoStore>,
+    nodes: Arc<NodeCache>,
+    events: Arc<EventLog>,
+    requests: mpsc::Sender<Request>,
+    now: fn() -> u64,
 }
 
-#[allow(unused_variables, clippy::unused_async)]
 impl Repos {
     /// Starts the writer over a store. Needs a tokio runtime.
     pub async fn open(store: Arc<dyn RepoStore>, keys: Arc<dyn KeyStore>) -> Result<Self, RepoError> {
-        unimplemented!("the engine is being built")
+        Self::open_with(store, keys, RepoOptions::default()).await
     }
 
     /// As [`Repos::open`], with other settings.
@@ -53,13 +75,30 @@ impl Repos {
         keys: Arc<dyn KeyStore>,
         options: RepoOptions,
     ) -> Result<Self, RepoError> {
-        unimplemented!("the engine is being built")
+        let newest = *store.event_window().await?.end();
+        let nodes = Arc::new(NodeCache::new(options.node_cache));
+        let events = Arc::new(EventLog::new(newest, options.event_cache));
+        let mut clock = [0; 2];
+        // Without randomness, revisions of two processes may coincide; a repo has one writer, so they do not meet.
+        let _ = getrandom::fill(&mut clock);
+        let (requests, queue) = mpsc::channel(QUEUE);
+        let writer = Writer {
+            store: store.clone(),
+            keys,
+            nodes: nodes.clone(),
+            events: events.clone(),
+            now: options.now,
+            clock: u16::from_be_bytes(clock) & 0x3ff,
+            heads: std::collections::HashMap::new(),
+        };
+        tokio::spawn(writer.run(queue));
+        Ok(Self { store, nodes, events, requests, now: options.now })
     }
 
     /// Makes an empty repo, signed with the key that the key store has for it. Events: `#identity`, `#account`,
     /// `#commit`, `#sync`.
     pub async fn create(&self, did: &Did, new: NewRepo) -> Result<Head, RepoError> {
-        unimplemented!("the engine is being built")
+        self.ask(|reply| Request::Create(did.clone(), new.handle, reply)).await
     }
 
     /// Applies writes in order, all or none, as one commit and one `#commit` event.
@@ -72,37 +111,38 @@ impl Repos {
         writes: Vec<Write>,
         swap: Swap,
     ) -> Result<Applied, RepoError> {
-        unimplemented!("the engine is being built")
+        let writes = Writes::new(did.clone(), writes, swap)?;
+        self.ask(|reply| Request::Apply(writes, reply)).await
     }
 
     /// Makes an empty commit with the key that the key store has now: what a key rotation asks for.
     pub async fn resign(&self, did: &Did) -> Result<Head, RepoError> {
-        unimplemented!("the engine is being built")
+        self.ask(|reply| Request::Resign(did.clone(), reply)).await
     }
 
     /// Sets the hosting status, with an `#account` event; reactivation adds `#sync`. The same status is no change.
     pub async fn set_status(&self, did: &Did, status: RepoStatus) -> Result<(), RepoError> {
-        unimplemented!("the engine is being built")
+        self.ask(|reply| Request::SetStatus(did.clone(), status, reply)).await
     }
 
     /// Removes a repo and all that it has, with an `#account` event of status `deleted`.
     pub async fn delete(&self, did: &Did) -> Result<(), RepoError> {
-        unimplemented!("the engine is being built")
+        self.ask(|reply| Request::Delete(did.clone(), reply)).await
     }
 
     /// Appends an event that is no commit (`#identity`, mostly) and returns it with its sequence number.
     pub async fn append_event(&self, event: NewEvent) -> Result<Arc<Event>, RepoError> {
-        unimplemented!("the engine is being built")
+        self.ask(|reply| Request::Append(event, reply)).await
     }
 
     /// The repo of an account; `None` when it is not kept here. Answers whatever its status is.
     pub async fn info(&self, did: &Did) -> Result<Option<RepoInfo>, RepoError> {
-        unimplemented!("the engine is being built")
+        Ok(self.store.repo(did).await?)
     }
 
     /// At most `limit` repos behind `cursor`, in the order in which they were made.
     pub async fn list_repos(&self, cursor: Option<RepoId>, limit: usize) -> Result<Vec<RepoInfo>, RepoError> {
-        unimplemented!("the engine is being built")
+        Ok(self.store.repos(cursor, limit).await?)
     }
 
     /// As [`Repos::list_repos`], of those that have a record in `collection`.
@@ -112,12 +152,13 @@ impl Repos {
         cursor: Option<RepoId>,
         limit: usize,
     ) -> Result<Vec<RepoInfo>, RepoError> {
-        unimplemented!("the engine is being built")
+        Ok(self.store.repos_with_collection(collection, cursor, limit).await?)
     }
 
     /// One record; `None` when it is not there.
     pub async fn get_record(&self, did: &Did, path: &RecordPath) -> Result<Option<Record>, RepoError> {
-        unimplemented!("the engine is being built")
+        let repo = self.id(did).await?;
+        Ok(self.store.record(repo, path).await?.map(record))
     }
 
     /// Records of a collection, the highest key first unless the page says `reverse`.
@@ -127,12 +168,20 @@ impl Repos {
         collection: &Nsid,
         page: Page,
     ) -> Result<Vec<Record>, RepoError> {
-        unimplemented!("the engine is being built")
+        let repo = self.id(did).await?;
+        let range = RecordRange {
+            collection: collection.clone(),
+            after: page.cursor,
+            ascending: page.reverse,
+            limit: page.limit,
+        };
+        Ok(self.store.records(repo, &range).await?.into_iter().map(record).collect())
     }
 
     /// The collections that have a record, in order.
     pub async fn collections(&self, did: &Did) -> Result<Vec<Nsid>, RepoError> {
-        unimplemented!("the engine is being built")
+        let repo = self.id(did).await?;
+        Ok(self.store.collections(repo).await?)
     }
 
     /// The repo as a CAR file: the commit, then tree and records in the order of the tree, as it was when this was
@@ -145,13 +194,34 @@ impl Repos {
         did: &Did,
         since: Option<Tid>,
     ) -> Result<BoxStream<'static, Result<Bytes, RepoError>>, RepoError> {
-        unimplemented!("the engine is being built")
+        Ok(export::stream(self.snapshot(did).await?, since))
     }
 
     /// A CAR file that proves what the repo has at `path`, or that it has nothing there: the commit, the nodes on
     /// the way, and the record.
     pub async fn record_proof(&self, did: &Did, path: &RecordPath) -> Result<Bytes, RepoError> {
-        unimplemented!("the engine is being built")
+        let snapshot = self.snapshot(did).await?;
+        let head = snapshot.info().head.cid;
+        let data = snapshot.info().data;
+        let mut nodes = Source::new(&self.nodes);
+        let blocks = Blocks::Snapshot(&*snapshot);
+        let (path, found) = nodes
+            .run(&blocks, |nodes| {
+                let way = mst::path(nodes, &data, path.as_str())?;
+                Ok((way, mst::Tree::open(data).get(nodes, path.as_str())?))
+            })
+            .await?;
+        let wanted: Vec<Cid> = [head].into_iter().chain(found).collect();
+        let loaded = snapshot.blocks(&wanted).await?;
+        let block = |cid: &Cid| {
+            let block = loaded.iter().find(|b| b.cid == *cid);
+            block.ok_or_else(|| StoreError::Corrupt(format!("block {cid} is missing")))
+        };
+        let commit = block(&head)?;
+        let record = found.as_ref().map(block).transpose()?;
+        let nodes = path.iter().map(|n| (n.cid(), n.bytes()));
+        let all = [(&commit.cid, &commit.bytes)].into_iter().chain(nodes);
+        Ok(car::encode(&[head], all.chain(record.map(|r| (&r.cid, &r.bytes)))))
     }
 
     /// Blocks as a CAR file without a root.
@@ -159,17 +229,26 @@ impl Repos {
     /// # Errors
     /// [`RepoError::BlocksNotFound`] names those that the repo does not have.
     pub async fn get_blocks(&self, did: &Did, cids: &[Cid]) -> Result<Bytes, RepoError> {
-        unimplemented!("the engine is being built")
+        let repo = self.id(did).await?;
+        let found = self.store.blocks(repo, cids).await?;
+        let missing: Vec<Cid> =
+            cids.iter().filter(|cid| !found.iter().any(|b| b.cid == **cid)).copied().collect();
+        if !missing.is_empty() {
+            return Err(RepoError::BlocksNotFound(missing));
+        }
+        Ok(car::encode(&[], found.iter().map(|b| (&b.cid, &b.bytes))))
     }
 
     /// Notes a blob whose bytes are in place, so that records may refer to it.
     pub async fn put_blob(&self, did: &Did, blob: &BlobRef) -> Result<(), RepoError> {
-        unimplemented!("the engine is being built")
+        let repo = self.id(did).await?;
+        Ok(self.store.put_blob(repo, blob, &self.datetime()).await?)
     }
 
     /// What is known of a blob.
     pub async fn blob(&self, did: &Did, cid: &Cid) -> Result<Option<BlobRow>, RepoError> {
-        unimplemented!("the engine is being built")
+        let repo = self.id(did).await?;
+        Ok(self.store.blobs(repo, &[*cid]).await?.into_iter().next())
     }
 
     /// At most `limit` CIDs above `cursor` of blobs to which a record refers, made or changed after `since`.
@@ -180,35 +259,69 @@ impl Repos {
         cursor: Option<&Cid>,
         limit: usize,
     ) -> Result<Vec<Cid>, RepoError> {
-        unimplemented!("the engine is being built")
+        let repo = self.id(did).await?;
+        Ok(self.store.list_blobs(repo, since, cursor, limit).await?)
     }
 
     /// Forgets at most `limit` blobs that no record refers to and that were noted before `before`; the caller then
     /// removes their bytes. No record can come to refer to one meanwhile.
     pub async fn forget_blobs(&self, before: Datetime, limit: usize) -> Result<Vec<(Did, Cid)>, RepoError> {
-        unimplemented!("the engine is being built")
+        self.ask(|reply| Request::ForgetBlobs(before, limit, reply)).await
     }
 
     /// At most `limit` events with sequence numbers above `cursor`, in order and without a gap. The newest come from
     /// memory.
     pub async fn events_after(&self, cursor: u64, limit: usize) -> Result<Vec<Arc<Event>>, RepoError> {
-        unimplemented!("the engine is being built")
+        Ok(self.events.after(&*self.store, cursor, limit).await?)
     }
 
     /// The sequence numbers that [`Repos::events_after`] can give; empty, beginning with the next number, when there
     /// are none.
     pub async fn event_window(&self) -> Result<RangeInclusive<u64>, RepoError> {
-        unimplemented!("the engine is being built")
+        Ok(self.store.event_window().await?)
     }
 
     /// The newest durable sequence number, and a wake-up at each change. To follow: read [`Repos::events_after`] until
     /// it gives nothing, then wait for a change. Nothing can fall between the two.
     pub fn subscribe(&self) -> watch::Receiver<u64> {
-        unimplemented!("the engine is being built")
+        self.events.subscribe()
     }
 
     /// Forgets events from before `before`.
     pub async fn prune_events(&self, before: &Datetime) -> Result<u64, RepoError> {
-        unimplemented!("the engine is being built")
+        Ok(self.store.prune_events(before).await?)
     }
+
+    async fn ask<T>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<Result<T, RepoError>>) -> Request,
+    ) -> Result<T, RepoError> {
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(request(reply)).await.map_err(|_| RepoError::Closed)?;
+        answer.await.map_err(|_| RepoError::Closed)?
+    }
+
+    async fn id(&self, did: &Did) -> Result<RepoId, RepoError> {
+        let info = self.store.repo(did).await?;
+        info.map(|info| info.id).ok_or_else(|| RepoError::RepoNotFound(did.clone()))
+    }
+
+    async fn snapshot(&self, did: &Did) -> Result<Box<dyn Snapshot>, RepoError> {
+        self.store.snapshot(did).await?.ok_or_else(|| RepoError::RepoNotFound(did.clone()))
+    }
+
+    fn datetime(&self) -> Datetime {
+        let micros = i64::try_from((self.now)()).unwrap_or(i64::MAX);
+        jiff::Timestamp::from_microsecond(micros).map_or_else(|_| Datetime::now(), Datetime::from)
+    }
+}
+
+impl std::fmt::Debug for Repos {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Repos").finish_non_exhaustive()
+    }
+}
+
+fn record(stored: StoredRecord) -> Record {
+    Record { path: stored.path, cid: stored.cid, bytes: stored.bytes }
 }

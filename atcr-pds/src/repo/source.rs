@@ -1,0 +1,99 @@
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use ipld_core::cid::Cid;
+
+use super::RepoError;
+use super::cache::NodeCache;
+use super::mst::{MstError, NodeBlock, Nodes};
+use crate::store::{RepoId, RepoStore, Snapshot, StoreError, StoredBlock};
+
+/// Where blocks come from when a tree asks for a node.
+pub(super) enum Blocks<'a> {
+    Store(&'a dyn RepoStore, RepoId),
+    Snapshot(&'a dyn Snapshot),
+}
+
+impl Blocks<'_> {
+    async fn load(&self, cids: &[Cid]) -> Result<Vec<StoredBlock>, StoreError> {
+        match self {
+            Self::Store(store, repo) => store.blocks(*repo, cids).await,
+            Self::Snapshot(snapshot) => snapshot.blocks(cids).await,
+        }
+    }
+}
+
+/// Nodes at hand: those loaded or made for the work that is under way, over the shared cache.
+pub(super) struct Source<'a> {
+    cache: &'a NodeCache,
+    /// Kept until the work is done, so that no node is asked for twice, however small the cache is.
+    held: HashMap<Cid, Arc<NodeBlock>>,
+}
+
+impl Nodes for Source<'_> {
+    fn node(&self, cid: &Cid) -> Result<Arc<NodeBlock>, MstError> {
+        self.held.get(cid).cloned().or_else(|| self.cache.get(cid)).ok_or(MstError::Missing(*cid))
+    }
+}
+
+impl<'a> Source<'a> {
+    pub(super) fn new(cache: &'a NodeCache) -> Self {
+        Self { cache, held: HashMap::new() }
+    }
+
+    pub(super) fn hold(&mut self, node: Arc<NodeBlock>) {
+        self.held.insert(*node.cid(), node);
+    }
+
+    /// Loads nodes that the tree of a repo refers to, so they must be there.
+    pub(super) async fn load(&mut self, blocks: &Blocks<'_>, cids: &[Cid]) -> Result<(), RepoError> {
+        for block in blocks.load(cids).await? {
+            let node = Arc::new(NodeBlock::decode(block.bytes)?);
+            self.cache.insert(node.clone());
+            self.hold(node);
+        }
+        match cids.iter().find(|cid| !self.held.contains_key(cid)) {
+            None => Ok(()),
+            Some(cid) => Err(StoreError::Corrupt(format!("tree node {cid} is missing")).into()),
+        }
+    }
+
+    /// Runs an operation on a tree until every node that it needs is there.
+    pub(super) async fn run<T>(
+        &mut self,
+        blocks: &Blocks<'_>,
+        mut operation: impl FnMut(&Self) -> Result<T, RepoError>,
+    ) -> Result<T, RepoError> {
+        loop {
+            match operation(self) {
+                Err(RepoError::Mst(MstError::Missing(cid))) => self.load(blocks, &[cid]).await?,
+                result => return result,
+            }
+        }
+    }
+
+    /// Makes sure of the nodes that operations on many keys need, layer by layer, with one query per layer.
+    pub(super) async fn prefetch(
+        &mut self,
+        blocks: &Blocks<'_>,
+        mut operations: Vec<impl Fn(&Self) -> Result<(), MstError>>,
+    ) -> Result<(), RepoError> {
+        loop {
+            let mut missing = Vec::new();
+            operations.retain(|operation| match operation(self) {
+                Err(MstError::Missing(cid)) => {
+                    missing.push(cid);
+                    true
+                }
+                // What else is wrong comes up when the operation is done in earnest.
+                _ => false,
+            });
+            if missing.is_empty() {
+                return Ok(());
+            }
+            missing.sort_unstable();
+            missing.dedup();
+            self.load(blocks, &missing).await?;
+        }
+    }
+}

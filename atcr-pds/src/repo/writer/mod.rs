@@ -1,0 +1,201 @@
+//! The one task that writes.
+
+mod batch;
+mod commit;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use atcr_core::syntax::{Datetime, Did, Handle};
+use ipld_core::cid::Cid;
+use tokio::sync::{mpsc, oneshot};
+
+use super::cache::NodeCache;
+use super::event_log::EventLog;
+use super::prepared::Writes;
+use super::{Applied, Event, Head, KeyStore, NewEvent, RepoError};
+use crate::store::{RepoInfo, RepoStatus, RepoStore, StoreError};
+use batch::{Batch, Done};
+
+/// Requests that wait; more wait at the door.
+pub(super) const QUEUE: usize = 1024;
+/// Requests of one transaction.
+const BATCH: usize = 256;
+/// Bytes of new records, and single writes, of one transaction. One request may have more.
+const BATCH_BYTES: usize = 8 * 1024 * 1024;
+const BATCH_WRITES: usize = 2048;
+/// Repos whose heads are remembered.
+const HEADS: usize = 10_000;
+
+type Reply<T> = oneshot::Sender<Result<T, RepoError>>;
+
+/// What the writer is asked to do. The reply comes when it is durable.
+pub(super) enum Request {
+    Apply(Writes, Reply<Applied>),
+    Create(Did, Option<Handle>, Reply<Head>),
+    Resign(Did, Reply<Head>),
+    SetStatus(Did, RepoStatus, Reply<()>),
+    Delete(Did, Reply<()>),
+    Append(NewEvent, Reply<Arc<Event>>),
+    ForgetBlobs(Datetime, usize, Reply<Vec<(Did, Cid)>>),
+}
+
+impl Request {
+    fn weight(&self) -> (usize, usize) {
+        match self {
+            Self::Apply(writes, _) => (writes.bytes(), writes.writes.len()),
+            _ => (0, 1),
+        }
+    }
+
+    /// Whether requests behind it must wait for the next transaction.
+    fn ends_batch(&self) -> bool {
+        matches!(self, Self::Delete(..) | Self::ForgetBlobs(..))
+    }
+
+    fn did(&self) -> Option<&Did> {
+        match self {
+            Self::Apply(writes, _) => Some(&writes.did),
+            Self::Create(did, ..)
+            | Self::Resign(did, _)
+            | Self::SetStatus(did, ..)
+            | Self::Delete(did, _) => Some(did),
+            Self::Append(..) | Self::ForgetBlobs(..) => None,
+        }
+    }
+
+    fn answer(self, outcome: Result<Done, RepoError>, events: &[Arc<Event>]) {
+        // Who asked may have gone; what is done is done.
+        match (self, outcome) {
+            (Self::Apply(_, reply), Ok(Done::Applied(applied))) => drop(reply.send(Ok(applied))),
+            (Self::Create(.., reply) | Self::Resign(_, reply), Ok(Done::Head(head))) => {
+                drop(reply.send(Ok(head)))
+            }
+            (Self::SetStatus(.., reply) | Self::Delete(_, reply), Ok(_)) => drop(reply.send(Ok(()))),
+            (Self::Append(_, reply), Ok(Done::Event(at))) => {
+                drop(reply.send(events.get(at).cloned().ok_or(RepoError::Closed)));
+            }
+            (Self::ForgetBlobs(.., reply), Ok(Done::Forgotten(blobs))) => drop(reply.send(Ok(blobs))),
+            (request, outcome) => request.fail(outcome.err().unwrap_or(RepoError::Closed)),
+        }
+    }
+
+    fn fail(self, error: RepoError) {
+        match self {
+            Self::Apply(_, reply) => drop(reply.send(Err(error))),
+            Self::Create(.., reply) | Self::Resign(_, reply) => drop(reply.send(Err(error))),
+            Self::SetStatus(.., reply) | Self::Delete(_, reply) => drop(reply.send(Err(error))),
+            Self::Append(_, reply) => drop(reply.send(Err(error))),
+            Self::ForgetBlobs(.., reply) => drop(reply.send(Err(error))),
+        }
+    }
+}
+
+pub(super) struct Writer {
+    pub(super) store: Arc<dyn RepoStore>,
+    pub(super) keys: Arc<dyn KeyStore>,
+    pub(super) nodes: Arc<NodeCache>,
+    pub(super) events: Arc<EventLog>,
+    pub(super) now: fn() -> u64,
+    /// The clock identifier in the revisions of this process.
+    pub(super) clock: u16,
+    /// Repos as this task has left them.
+    pub(super) heads: HashMap<Did, RepoInfo>,
+}
+
+impl Writer {
+    /// Works until the last sender is gone. Requests that wait are done together: each is a commit of its own, all
+    /// are one transaction, so that the cost of making it durable is shared.
+    pub(super) async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
+        let mut next = None;
+        loop {
+            let first = match next.take() {
+                Some(request) => request,
+                None => match requests.recv().await {
+                    Some(request) => request,
+                    None => return,
+                },
+            };
+            let (mut bytes, mut writes) = first.weight();
+            let mut batch = vec![first];
+            while batch.len() < BATCH && !batch.last().is_some_and(Request::ends_batch) {
+                let Ok(request) = requests.try_recv() else { break };
+                let (b, w) = request.weight();
+                (bytes, writes) = (bytes + b, writes + w);
+                if bytes > BATCH_BYTES || writes > BATCH_WRITES {
+                    next = Some(request);
+                    break;
+                }
+                batch.push(request);
+            }
+            self.batch(batch).await;
+        }
+    }
+
+    async fn batch(&mut self, requests: Vec<Request>) {
+        // Another process may have moved a repo; then everything is looked at again, once more from the start.
+        for attempt in 0.. {
+            match self.attempt(&requests).await {
+                Err(StoreError::Conflict(_)) if attempt < 3 => self.heads.clear(),
+                Ok((outcomes, events)) => {
+                    for (request, outcome) in requests.into_iter().zip(outcomes) {
+                        request.answer(outcome, &events);
+                    }
+                    return;
+                }
+                Err(error) => {
+                    // It is not known what became of the transaction: read everything anew.
+                    self.heads.clear();
+                    let error = Arc::new(error);
+                    for request in requests {
+                        request.fail(RepoError::Store(error.clone()));
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Makes the changes, writes them, and announces them.
+    async fn attempt(
+        &mut self,
+        requests: &[Request],
+    ) -> Result<(Vec<Result<Done, RepoError>>, Vec<Arc<Event>>), StoreError> {
+        if self.heads.len() > HEADS {
+            self.heads.clear();
+        }
+        let mut batch = Batch::new(self);
+        let mut outcomes = batch.make(requests).await;
+        let (write, heads) = batch.finish();
+        let mut events = Vec::new();
+        if !write.changes.is_empty() || !write.events.is_empty() {
+            let deleted: Vec<Did> =
+                write.changes.iter().filter(|c| c.delete).map(|c| c.did.clone()).collect();
+            let now = self.datetime();
+            let written = self.store.write(write, &now).await?;
+            for (did, info) in heads {
+                // The number of a new repo is the store's to give.
+                match info {
+                    Some(info) => drop(self.heads.insert(did, info)),
+                    None => drop(self.heads.remove(&did)),
+                }
+            }
+            for did in deleted {
+                self.heads.remove(&did);
+            }
+            events = self.events.publish(written);
+        }
+        for (request, outcome) in requests.iter().zip(&mut outcomes) {
+            if let Request::ForgetBlobs(before, limit, _) = request {
+                let forgotten = self.store.forget_blobs(before, *limit).await;
+                *outcome = forgotten.map(Done::Forgotten).map_err(RepoError::from);
+            }
+        }
+        Ok((outcomes, events))
+    }
+
+    fn datetime(&self) -> Datetime {
+        let micros = i64::try_from((self.now)()).unwrap_or(i64::MAX);
+        jiff::Timestamp::from_microsecond(micros).map_or_else(|_| Datetime::now(), Datetime::from)
+    }
+}

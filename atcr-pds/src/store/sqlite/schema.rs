@@ -1,0 +1,82 @@
+use sqlx::{Connection as _, SqliteConnection};
+
+use crate::store::StoreError;
+
+/// The version of the schema that this program writes; kept in `PRAGMA user_version`.
+const VERSION: i64 = 1;
+
+/// What leads from each version to the next.
+///
+/// A CID is never the key that orders a table: rows go to the end of their table and only the index takes them in
+/// random order, which is several times faster. Paths sort as the tree does (`collection/rkey` by bytes).
+const STEPS: &[&str] = &["
+    CREATE TABLE repos (
+        id     INTEGER PRIMARY KEY AUTOINCREMENT,
+        did    TEXT NOT NULL UNIQUE,
+        head   BLOB NOT NULL,
+        rev    INTEGER NOT NULL,
+        data   BLOB NOT NULL,
+        status TEXT NOT NULL
+    );
+    CREATE TABLE blocks (
+        id    INTEGER PRIMARY KEY,
+        repo  INTEGER NOT NULL,
+        cid   BLOB NOT NULL,
+        rev   INTEGER NOT NULL,
+        bytes BLOB NOT NULL
+    );
+    CREATE UNIQUE INDEX blocks_cid ON blocks (repo, cid);
+    CREATE TABLE records (
+        id   INTEGER PRIMARY KEY,
+        repo INTEGER NOT NULL,
+        path TEXT NOT NULL,
+        cid  BLOB NOT NULL
+    );
+    CREATE UNIQUE INDEX records_path ON records (repo, path);
+    CREATE INDEX records_cid ON records (repo, cid);
+    CREATE TABLE blobs (
+        id    INTEGER PRIMARY KEY,
+        repo  INTEGER NOT NULL,
+        cid   BLOB NOT NULL,
+        mime  TEXT NOT NULL,
+        size  INTEGER NOT NULL,
+        noted INTEGER NOT NULL
+    );
+    CREATE UNIQUE INDEX blobs_cid ON blobs (repo, cid);
+    CREATE TABLE blob_refs (
+        id   INTEGER PRIMARY KEY,
+        repo INTEGER NOT NULL,
+        cid  BLOB NOT NULL,
+        path TEXT NOT NULL,
+        rev  INTEGER NOT NULL
+    );
+    CREATE UNIQUE INDEX blob_refs_cid ON blob_refs (repo, cid, path);
+    CREATE INDEX blob_refs_path ON blob_refs (repo, path);
+    CREATE TABLE events (
+        seq  INTEGER PRIMARY KEY AUTOINCREMENT,
+        did  TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        time INTEGER NOT NULL,
+        body BLOB NOT NULL
+    );
+"];
+
+/// Brings the schema of a database up to date, in one transaction.
+pub(super) async fn upgrade(db: &mut SqliteConnection) -> Result<(), StoreError> {
+    let mut tx = db.begin_with("BEGIN IMMEDIATE").await?;
+    let found: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut *tx).await?;
+    let done = match usize::try_from(found) {
+        Ok(done) if found <= VERSION => done,
+        _ => return Err(StoreError::TooNew { found, known: VERSION }),
+    };
+    for step in &STEPS[done..] {
+        sqlx::raw_sql(*step).execute(&mut *tx).await?;
+    }
+    if found < VERSION {
+        sqlx::raw_sql(sqlx::AssertSqlSafe(format!("PRAGMA user_version = {VERSION}")))
+            .execute(&mut *tx)
+            .await?;
+    }
+    tx.commit().await?;
+    Ok(())
+}
