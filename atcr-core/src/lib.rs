@@ -35,6 +35,7 @@ pub mod egress;
 mod error;
 pub mod lexicon;
 pub mod manifest_store;
+pub mod methods;
 pub mod oci;
 pub mod records;
 pub mod syntax;
