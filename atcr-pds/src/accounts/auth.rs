@@ -41,12 +41,16 @@ impl XrpcAuth for SessionAuth {
 }
 
 impl Caller for SessionCaller {
-    fn may_write(&self, repo: &Did, _collection: &Nsid, _action: WriteAction) -> Result<(), XrpcError> {
+    fn may_commit(&self, repo: &Did) -> Result<(), XrpcError> {
         if *repo == self.did {
             Ok(())
         } else {
             Err(XrpcError::authentication_required("Authentication Required"))
         }
+    }
+
+    fn may_write(&self, _repo: &Did, _collection: &Nsid, _action: WriteAction) -> Result<(), XrpcError> {
+        Ok(())
     }
 
     fn may_upload(&self, _mime_type: &str) -> Result<Did, XrpcError> {

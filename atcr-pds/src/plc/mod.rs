@@ -4,6 +4,7 @@
 //! else's history. [`PlcDirectory`] is the seam to the directory that keeps the logs.
 
 mod document;
+mod http;
 mod log;
 mod operation;
 
@@ -11,6 +12,7 @@ mod operation;
 pub mod directory;
 
 pub use document::did_document;
+pub use http::HttpDirectory;
 pub use log::{LogEntry, RECOVERY_WINDOW, check_next, validate_log};
 pub use operation::{LegacyCreate, Operation, PlcService, PlcState, Tombstone, Update};
 

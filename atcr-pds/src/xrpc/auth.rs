@@ -21,7 +21,11 @@ pub trait XrpcAuth: Send + Sync + 'static {
 
 /// Somebody who is known, and what they may do.
 pub trait Caller: Send + Sync {
-    /// Whether a record of `repo` may be written in this way. Called for each write of a request.
+    /// Whether a commit may be made in `repo` at all. Called first, once for each request that writes.
+    fn may_commit(&self, repo: &Did) -> Result<(), XrpcError>;
+
+    /// Whether a record of `repo` may be written in this way. Called for each write, after
+    /// [`Caller::may_commit`] of the same repo.
     fn may_write(&self, repo: &Did, collection: &Nsid, action: WriteAction) -> Result<(), XrpcError>;
 
     /// Whether a blob of this media type may be uploaded, and to which repo it then belongs.

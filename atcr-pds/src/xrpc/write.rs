@@ -95,9 +95,12 @@ struct Checked {
 }
 
 impl Server {
-    async fn writable(&self, repo: &AtIdentifier) -> Result<Did, XrpcError> {
+    /// The repo that `repo` names, if the caller may make commits in it.
+    async fn writable(&self, caller: &dyn Caller, repo: &AtIdentifier) -> Result<Did, XrpcError> {
         let missing = || XrpcError::invalid_request(format!("Could not find repo: {repo}"));
-        self.did(repo).await?.ok_or_else(missing)
+        let did = self.did(repo).await?.ok_or_else(missing)?;
+        caller.may_commit(&did)?;
+        Ok(did)
     }
 
     fn check(
@@ -165,7 +168,7 @@ pub(super) async fn create_record(
 ) -> Result<Json<Value>, XrpcError> {
     let (caller, request) = authenticated(&server, request).await?;
     let Input(input) = Input::<CreateInput>::from_request(request, &()).await?;
-    let did = server.writable(&input.repo).await?;
+    let did = server.writable(&*caller, &input.repo).await?;
     caller.may_write(&did, &input.collection, WriteAction::Create)?;
     let Checked { value, status } = server.check(&input.collection, input.record, input.validate)?;
     let rkey = input.rkey.unwrap_or_else(|| server.new_rkey());
@@ -179,7 +182,7 @@ pub(super) async fn put_record(
 ) -> Result<Json<Value>, XrpcError> {
     let (caller, request) = authenticated(&server, request).await?;
     let Input(input) = Input::<PutInput>::from_request(request, &()).await?;
-    let did = server.writable(&input.repo).await?;
+    let did = server.writable(&*caller, &input.repo).await?;
     // Which of the two it will be is not known before it happens.
     caller.may_write(&did, &input.collection, WriteAction::Create)?;
     caller.may_write(&did, &input.collection, WriteAction::Update)?;
@@ -195,7 +198,7 @@ pub(super) async fn delete_record(
 ) -> Result<Json<Value>, XrpcError> {
     let (caller, request) = authenticated(&server, request).await?;
     let Input(input) = Input::<DeleteInput>::from_request(request, &()).await?;
-    let did = server.writable(&input.repo).await?;
+    let did = server.writable(&*caller, &input.repo).await?;
     caller.may_write(&did, &input.collection, WriteAction::Delete)?;
     let expect = input.swap_record.map_or(Expect::Anything, Expect::Cid);
     let write = Write::Delete { collection: input.collection, rkey: input.rkey, expect };
@@ -216,7 +219,7 @@ pub(super) async fn apply_writes(
 ) -> Result<Json<Value>, XrpcError> {
     let (caller, request) = authenticated(&server, request).await?;
     let Input(input) = Input::<ApplyInput>::from_request(request, &()).await?;
-    let did = server.writable(&input.repo).await?;
+    let did = server.writable(&*caller, &input.repo).await?;
     if input.writes.len() > MAX_WRITES {
         return Err(RepoError::TooManyWrites(input.writes.len()).into());
     }

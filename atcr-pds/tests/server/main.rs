@@ -1,0 +1,13 @@
+//! The development PDS as its clients see it: every status, name and limit here is the reference server's, recorded
+//! from `@atproto/pds` 0.5.35.
+
+mod blobs;
+mod firehose;
+mod identity;
+mod plc;
+mod records;
+mod service_auth;
+mod session;
+mod sync;
+mod world;
+mod xrpc;
