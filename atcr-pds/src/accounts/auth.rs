@@ -5,6 +5,7 @@ use atcr_core::syntax::{Did, Handle, Nsid};
 use http::request::Parts;
 use serde_json::Value;
 
+use super::limits::{Counted, client, points};
 use super::token::Scope;
 use super::{AccountError, Pds};
 use crate::WriteAction;
@@ -17,8 +18,9 @@ use crate::xrpc::{
 pub(super) struct SessionAuth(pub(super) Pds);
 
 /// Somebody with a session.
-#[derive(Debug, Clone)]
 pub(super) struct SessionCaller {
+    pds: Pds,
+    client: String,
     pub(super) did: Did,
     pub(super) scope: Scope,
 }
@@ -29,7 +31,7 @@ impl Pds {
         let (did, scope) = self.tokens().read_access(bearer_token(request)?)?;
         // A token outlives its account by up to two hours.
         self.account(&did).await?;
-        Ok(SessionCaller { did, scope })
+        Ok(SessionCaller { pds: self.clone(), client: client(request), did, scope })
     }
 }
 
@@ -49,11 +51,16 @@ impl Caller for SessionCaller {
         }
     }
 
-    fn may_write(&self, _repo: &Did, _collection: &Nsid, _action: WriteAction) -> Result<(), XrpcError> {
-        Ok(())
+    fn may_write(&self, _repo: &Did, _collection: &Nsid, action: WriteAction) -> Result<(), XrpcError> {
+        self.pds.count(Counted::Writes, self.did.as_str(), points(action))
+    }
+
+    fn may_put(&self, repo: &Did, collection: &Nsid) -> Result<(), XrpcError> {
+        self.may_write(repo, collection, WriteAction::Update)
     }
 
     fn may_upload(&self, _mime_type: &str) -> Result<Did, XrpcError> {
+        self.pds.count(Counted::Uploads, &self.client, 1)?;
         Ok(self.did.clone())
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use url::Url;
 
+use super::RateLimits;
 use crate::Clock;
 use crate::blobs::DEFAULT_BLOB_LIMIT;
 use crate::plc::PlcDirectory;
@@ -31,6 +32,8 @@ pub struct PdsConfig {
     /// How long a refresh token still works after it was used, giving the same successor again, so that a client
     /// that lost the answer can repeat the call. Default: not at all; a second use ends the session.
     pub refresh_grace: Duration,
+    /// How much clients and accounts may do. Default: no limits.
+    pub rate_limits: Option<RateLimits>,
     /// Bounds for the subscribers of the event stream.
     pub subscribe: SubscribeOptions,
     /// The time.
@@ -47,6 +50,7 @@ impl PdsConfig {
             available_user_domains: vec![".test".into()],
             blob_limit: DEFAULT_BLOB_LIMIT,
             refresh_grace: Duration::ZERO,
+            rate_limits: None,
             subscribe: SubscribeOptions::default(),
             clock: Clock::system(),
         }

@@ -6,9 +6,11 @@ use async_trait::async_trait;
 use atcr_core::crypto::{Curve, SigningKey};
 use atcr_core::syntax::{Datetime, Did, Handle, Nsid};
 use axum::Router;
+use axum::middleware::from_fn_with_state;
 use moka::future::Cache;
 
 use super::auth::SessionAuth;
+use super::limits::{self, Counters};
 use super::password::Passwords;
 use super::service_auth::{ServiceToken, check_audience, expiry};
 use super::store::{Account, AccountStore};
@@ -35,6 +37,7 @@ struct Inner {
     did: Did,
     accounts: AccountStore,
     passwords: Passwords,
+    counters: Counters,
     tokens: SessionTokens,
     rotation_key: SigningKey,
     repos: Repos,
@@ -94,6 +97,7 @@ impl Pds {
         let rotation_key = SigningKey::from_bytes(Curve::K256, &accounts.secret("plc rotation key").await?)?;
         let pds = Self(Arc::new(Inner {
             passwords: Passwords::new()?,
+            counters: Counters::default(),
             tokens: SessionTokens::new(&secret, did.clone(), config.clock.clone()),
             blobs: Blobs::new(storage, config.blob_limit),
             rotation_key,
@@ -136,7 +140,11 @@ impl Pds {
             auth,
         )
         .with_subscribe_options(self.config().subscribe.clone());
-        server.routes().merge(routes::routes(self.clone()))
+        let routes = server.routes().merge(routes::routes(self.clone()));
+        match self.config().rate_limits {
+            Some(_) => routes.layer(from_fn_with_state(self.clone(), limits::calls)),
+            None => routes,
+        }
     }
 
     /// The DID of the server itself.
@@ -212,6 +220,10 @@ impl Pds {
 
     pub(super) fn passwords(&self) -> &Passwords {
         &self.0.passwords
+    }
+
+    pub(super) fn counters(&self) -> &Counters {
+        &self.0.counters
     }
 
     pub(super) fn tokens(&self) -> &SessionTokens {

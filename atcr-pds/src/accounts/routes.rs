@@ -1,3 +1,5 @@
+use std::convert::Infallible;
+
 use atcr_core::crypto::PublicKey;
 use atcr_core::syntax::{Datetime, Did, Handle, Nsid};
 use axum::extract::{FromRequest as _, FromRequestParts, Request, State};
@@ -8,6 +10,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::auth::SessionCaller;
+use super::limits::{Counted, client};
 use super::password::new_app_password;
 use super::store::AppPassword;
 use super::token::Scope;
@@ -73,6 +76,17 @@ impl FromRequestParts<Pds> for FullAccess {
     }
 }
 
+/// The address of the client.
+struct Client(String);
+
+impl FromRequestParts<Pds> for Client {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _pds: &Pds) -> Result<Self, Infallible> {
+        Ok(Self(client(parts)))
+    }
+}
+
 /// The token of a request that is answered for a refresh token.
 struct Refresh(String);
 
@@ -96,8 +110,10 @@ struct CreateAccountInput {
 
 async fn create_account(
     State(pds): State<Pds>,
+    Client(client): Client,
     Input(input): Input<CreateAccountInput>,
 ) -> Result<Json<Session>, XrpcError> {
+    pds.count(Counted::Accounts, &client, 1)?;
     if input.did.is_some() {
         return Err(AccountError::Invalid("accounts of other servers cannot be moved here").into());
     }
@@ -124,8 +140,10 @@ struct CreateSessionInput {
 
 async fn create_session(
     State(pds): State<Pds>,
+    Client(client): Client,
     Input(input): Input<CreateSessionInput>,
 ) -> Result<Json<Session>, XrpcError> {
+    pds.count(Counted::Sessions, &format!("{client} {}", input.identifier), 1)?;
     Ok(Json(pds.create_session(&input.identifier, &input.password).await?))
 }
 
@@ -264,6 +282,7 @@ async fn update_handle(
     FullAccess(did): FullAccess,
     Input(input): Input<UpdateHandleInput>,
 ) -> Result<StatusCode, XrpcError> {
+    pds.count(Counted::Handles, did.as_str(), 1)?;
     pds.update_handle(&did, &input.handle).await?;
     Ok(StatusCode::OK)
 }

@@ -209,12 +209,10 @@ impl Operation {
 
 impl LegacyCreate {
     fn state(&self) -> PlcState {
-        let handle = match self.handle.strip_prefix("at://") {
-            Some(_) => self.handle.clone(),
-            None => {
-                let bare = self.handle.trim_start_matches("http://").trim_start_matches("https://");
-                format!("at://{bare}")
-            }
+        let handle = if self.handle.starts_with("at://") {
+            self.handle.clone()
+        } else {
+            format!("at://{}", self.handle.trim_start_matches("http://").trim_start_matches("https://"))
         };
         let endpoint = if self.service.starts_with("http://") || self.service.starts_with("https://") {
             self.service.clone()

@@ -28,6 +28,12 @@ pub trait Caller: Send + Sync {
     /// [`Caller::may_commit`] of the same repo.
     fn may_write(&self, repo: &Did, collection: &Nsid, action: WriteAction) -> Result<(), XrpcError>;
 
+    /// Whether a record may be put: which of creating and updating it will be is not known before it happens.
+    fn may_put(&self, repo: &Did, collection: &Nsid) -> Result<(), XrpcError> {
+        self.may_write(repo, collection, WriteAction::Create)?;
+        self.may_write(repo, collection, WriteAction::Update)
+    }
+
     /// Whether a blob of this media type may be uploaded, and to which repo it then belongs.
     fn may_upload(&self, mime_type: &str) -> Result<Did, XrpcError>;
 }

@@ -183,9 +183,7 @@ pub(super) async fn put_record(
     let (caller, request) = authenticated(&server, request).await?;
     let Input(input) = Input::<PutInput>::from_request(request, &()).await?;
     let did = server.writable(&*caller, &input.repo).await?;
-    // Which of the two it will be is not known before it happens.
-    caller.may_write(&did, &input.collection, WriteAction::Create)?;
-    caller.may_write(&did, &input.collection, WriteAction::Update)?;
+    caller.may_put(&did, &input.collection)?;
     let Checked { value, status } = server.check(&input.collection, input.record, input.validate)?;
     let PutInput { collection, rkey, swap_record: expect, .. } = input;
     let write = Write::Put { collection, rkey, value, expect };

@@ -4,6 +4,7 @@
 mod blobs;
 mod firehose;
 mod identity;
+mod limits;
 mod plc;
 mod records;
 mod service_auth;
