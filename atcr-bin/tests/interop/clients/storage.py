@@ -40,8 +40,9 @@ class StorageClient(Client):
         return self.tool(command, "--tls-verify=false", "--authfile", self.auth, *arguments, **options)
 
     def load(self, layout):
-        """Takes an image from a layout into the store and returns its id."""
-        return self.tool("pull", "--quiet", f"oci:{layout}").split()[-1]
+        """Takes an image from a layout into the store and returns its id. The path becomes the image's name there."""
+        folder, name = os.path.split(layout.path)
+        return self.tool("pull", "--quiet", f"oci:{name}:{layout.tag}", cwd=folder).split()[-1]
 
     def empty(self):
         """Removes every image, so that the next pull takes nothing from the store."""

@@ -84,8 +84,7 @@ def _packages(shell, directory, architecture):
         "Dir::Cache": directory,
     }.items()]
     shell.run("apt-get", *options, "update", timeout=300)
-    apt = Shell(shell.log, cwd=f"{directory}/archives")
-    apt.run("apt-get", *options, "download", *PACKAGES[architecture], timeout=300)
+    shell.run("apt-get", *options, "download", *PACKAGES[architecture], cwd=f"{directory}/archives", timeout=300)
     return sorted(glob.glob(f"{directory}/archives/*.deb"))
 
 

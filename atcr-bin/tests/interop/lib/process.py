@@ -22,10 +22,9 @@ def must(condition, message):
 class Shell:
     """Runs programs with one environment and appends what they say to one log file."""
 
-    def __init__(self, log, env=None, cwd=None):
+    def __init__(self, log):
         self.log = log
-        self.env = {**os.environ, **(env or {})}
-        self.cwd = cwd
+        self.env = dict(os.environ)
 
     def start(self, *argv, env=None):
         """Starts a program in a process group of its own; the caller ends it with `end`."""
@@ -34,11 +33,11 @@ class Shell:
         with log:
             return subprocess.Popen(
                 argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                env={**self.env, **(env or {})}, cwd=self.cwd, start_new_session=True)
+                env={**self.env, **(env or {})}, start_new_session=True)
 
-    def run(self, *argv, stdin=b"", timeout=120, env=None):
+    def run(self, *argv, stdin=b"", timeout=120, env=None, cwd=None):
         """Runs a program to its end and returns its standard output; anything but exit 0 is a failure."""
-        code, out, err = self._finish(argv, stdin, timeout, env)
+        code, out, err = self._finish(argv, stdin, timeout, env, cwd)
         if code != 0:
             raise Failed(f"`{_shown(argv)}` exited {code}: {last_line(err or out)}")
         return out
@@ -51,12 +50,12 @@ class Shell:
         must(any(word in said for word in saying),
              f"`{_shown(argv)}` failed without saying {' or '.join(saying)}: {last_line(err or out)}")
 
-    def _finish(self, argv, stdin, timeout, env):
+    def _finish(self, argv, stdin, timeout, env, cwd=None):
         with open(self.log, "ab") as log:
             self._note(log, argv)
             process = subprocess.Popen(
                 argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                env={**self.env, **(env or {})}, cwd=self.cwd, start_new_session=True)
+                env={**self.env, **(env or {})}, cwd=cwd, start_new_session=True)
             try:
                 out, err = process.communicate(stdin, timeout)
             except subprocess.TimeoutExpired:

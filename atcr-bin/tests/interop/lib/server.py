@@ -58,16 +58,16 @@ class Server:
                     return int(line.split()[1]) * 1024
         raise Failed("the kernel does not report VmHWM")
 
-    def stop(self, timeout=30):
+    def stop(self, ask=signal.SIGTERM, timeout=30):
         """Asks it to end and expects that it does, cleanly and with nothing more on standard output."""
         must(self.process.poll() is None, f"atcr dev ended by itself; see {self.log_path}")
-        self.process.send_signal(signal.SIGTERM)
+        self.process.send_signal(ask)
         try:
             rest, _ = self.process.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:
             self.kill()
-            raise Failed(f"atcr dev did not stop within {timeout} s of SIGTERM") from None
-        must(self.process.returncode == 0, f"atcr dev exited {self.process.returncode} on SIGTERM")
+            raise Failed(f"atcr dev did not stop within {timeout} s of {ask.name}") from None
+        must(self.process.returncode == 0, f"atcr dev exited {self.process.returncode} on {ask.name}")
         must(not rest, f"atcr dev --json wrote more than one line: {rest[:200]!r}")
 
     def kill(self):
