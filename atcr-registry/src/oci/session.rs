@@ -4,8 +4,8 @@
 //! token is opaque and authenticated; principal and repository go into the authentication but not into the token, so
 //! that it is refused anywhere else, and short.
 //!
-//! Layout before base64url: version (1 byte), expiry (5 bytes, seconds since 1970), UUID (16), offset (LEB128), the
-//! store's state (the rest), HMAC-SHA256 cut to 16 bytes.
+//! Layout: the UUID as text, which the specification wants to see there, a dot, and in base64url: version (1 byte),
+//! expiry (5 bytes, seconds since 1970), offset (LEB128), the store's state (the rest), HMAC-SHA256 cut to 16 bytes.
 
 use std::fmt;
 use std::time::Duration;
@@ -21,7 +21,6 @@ use uuid::Uuid;
 
 const VERSION: u8 = 1;
 const EXPIRY_LEN: usize = 5;
-const UUID_LEN: usize = 16;
 const TAG_LEN: usize = 16;
 /// A store's state has at most 4 KiB (contract of `UploadState`), so no token of ours is longer.
 const MAX_TOKEN_LEN: usize = 6 << 10;
@@ -44,7 +43,7 @@ impl SessionKey {
         Self(bytes)
     }
 
-    fn mac(&self, access: &Access, payload: &[u8]) -> Hmac<Sha256> {
+    fn mac(&self, access: &Access, id: Uuid, payload: &[u8]) -> Hmac<Sha256> {
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes keys of any length");
         mac.update(b"atcr upload session\0");
         // A DID is never empty, so the empty text is nobody; neither text can contain the zero byte.
@@ -52,6 +51,7 @@ impl SessionKey {
         mac.update(b"\0");
         mac.update(access.repository.as_str().as_bytes());
         mac.update(b"\0");
+        mac.update(id.as_bytes());
         mac.update(payload);
         mac
     }
@@ -87,16 +87,15 @@ impl SessionCodec {
     /// The token of a session, good for this caller at this repository until the idle time is over.
     pub(crate) fn seal(&self, session: &Session, access: &Access, now: u64) -> String {
         let state = &session.upload.state;
-        let mut token = Vec::with_capacity(1 + EXPIRY_LEN + UUID_LEN + 10 + state.len() + TAG_LEN);
+        let mut token = Vec::with_capacity(1 + EXPIRY_LEN + 10 + state.len() + TAG_LEN);
         token.push(VERSION);
         let expiry = now.saturating_add(self.idle.as_secs()).to_be_bytes();
         token.extend_from_slice(&expiry[expiry.len() - EXPIRY_LEN..]);
-        token.extend_from_slice(session.id.as_bytes());
         write_varint(&mut token, session.upload.offset);
         token.extend_from_slice(state);
-        let tag = self.key.mac(access, &token).finalize().into_bytes();
+        let tag = self.key.mac(access, session.id, &token).finalize().into_bytes();
         token.extend_from_slice(&tag[..TAG_LEN]);
-        URL_SAFE_NO_PAD.encode(token)
+        format!("{}.{}", session.id, URL_SAFE_NO_PAD.encode(token))
     }
 
     /// The session of a token. Everything that is wrong with it is the same error: to the client there is no such
@@ -109,22 +108,23 @@ impl SessionCodec {
         if token.len() > MAX_TOKEN_LEN {
             return None;
         }
+        let (id, token) = token.split_once('.')?;
+        let id: Uuid = id.parse().ok()?;
         let token = URL_SAFE_NO_PAD.decode(token).ok()?;
         let (payload, tag) = token.split_last_chunk::<TAG_LEN>()?;
-        let genuine = |key: &SessionKey| key.mac(access, payload).verify_truncated_left(tag).is_ok();
+        let genuine = |key: &SessionKey| key.mac(access, id, payload).verify_truncated_left(tag).is_ok();
         if !genuine(&self.key) && !self.previous.as_ref().is_some_and(genuine) {
             return None;
         }
         let (&version, rest) = payload.split_first()?;
-        let (expiry, rest) = rest.split_first_chunk::<EXPIRY_LEN>()?;
-        let (id, mut rest) = rest.split_first_chunk::<UUID_LEN>()?;
+        let (expiry, mut rest) = rest.split_first_chunk::<EXPIRY_LEN>()?;
         let expiry = expiry.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
         if version != VERSION || expiry <= now {
             return None;
         }
         let offset = read_varint(&mut rest)?;
         let upload = UploadState { offset, state: Bytes::copy_from_slice(rest) };
-        Some(Session { id: Uuid::from_bytes(*id), upload })
+        Some(Session { id, upload })
     }
 }
 
@@ -217,7 +217,7 @@ mod tests {
     #[test]
     fn is_short() {
         let alice = access("did:plc:alice", "a/b");
-        assert!(codec(1, None).seal(&session(1 << 30, &[0; 200]), &alice, NOW).len() < 330);
+        assert!(codec(1, None).seal(&session(1 << 30, &[0; 200]), &alice, NOW).len() < 350);
     }
 
     #[test]
@@ -237,10 +237,15 @@ mod tests {
         #[test]
         fn an_altered_token_is_refused(state in prop::collection::vec(any::<u8>(), 0..40), at: usize, bit in 0..8) {
             let (codec, alice) = (codec(1, None), access("", "a/b"));
-            let mut token = URL_SAFE_NO_PAD.decode(codec.seal(&session(300, &state), &alice, NOW)).unwrap();
-            let at = at % token.len();
-            token[at] ^= 1 << bit;
-            prop_assert!(codec.open(&URL_SAFE_NO_PAD.encode(token), &alice, NOW).is_err());
+            let token = codec.seal(&session(300, &state), &alice, NOW);
+            let (id, rest) = token.split_once('.').unwrap();
+            let mut bytes = id.parse::<Uuid>().unwrap().into_bytes().to_vec();
+            bytes.extend(URL_SAFE_NO_PAD.decode(rest).unwrap());
+            let at = at % bytes.len();
+            bytes[at] ^= 1 << bit;
+            let (id, rest) = bytes.split_first_chunk::<16>().unwrap();
+            let altered = format!("{}.{}", Uuid::from_bytes(*id), URL_SAFE_NO_PAD.encode(rest));
+            prop_assert!(codec.open(&altered, &alice, NOW).is_err());
         }
 
         #[test]
