@@ -3,7 +3,17 @@
 //! [`PdsSessions`] is what the rest of atcr uses; [`AppPasswordSessions`] implements it with sessions that people
 //! open with an app password ([`SignIn`]), kept in a [`SessionStore`].
 
+mod app_password;
+mod attempts;
+mod locks;
+mod memory;
+mod pds;
+mod refresh;
+mod sealing;
+mod service_tokens;
 mod sign_in;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 mod store;
 
 use std::fmt::Debug;
@@ -15,7 +25,12 @@ use atcr_core::syntax::Did;
 use atcr_core::xrpc::XrpcError;
 use bytes::Bytes;
 
+pub use app_password::AppPasswordSessions;
+pub use memory::MemorySessionStore;
+pub use sealing::{SealError, SealingKey};
 pub use sign_in::{SignIn, SignInError};
+#[cfg(feature = "sqlite")]
+pub use sqlite::SqliteSessionStore;
 pub use store::{SessionStore, SessionStoreError, StoredSession};
 
 /// Acts at accounts' PDSs in their name.

@@ -1,0 +1,106 @@
+use std::sync::Arc;
+
+use atcr_core::Principal;
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, RawQuery, State};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use axum::{Json, Router};
+use http::{HeaderMap, header};
+
+use super::answer::{Failure, Granted};
+use super::request::{Grant, TokenRequest};
+use crate::pds_session::SignIn;
+use crate::registry_token::{RepositoryAccess, TokenIssuer, TokenVerifier};
+use crate::repository_policy::RepositoryPolicy;
+
+/// No form that a client sends is larger.
+const MAX_FORM: usize = 64 * 1024;
+
+/// The token service. It grants what is asked and allowed; less than asked is not an error, and the registry tells
+/// the client what is lacking.
+#[derive(Debug, Clone)]
+pub struct TokenEndpoint {
+    issuer: TokenIssuer,
+    verifier: TokenVerifier,
+    sign_in: Arc<dyn SignIn>,
+    policy: Arc<dyn RepositoryPolicy>,
+}
+
+impl TokenEndpoint {
+    /// A service that checks passwords with `sign_in` and rights with `policy`. The verifier, which shares its keys
+    /// with the issuer, is for refresh tokens.
+    pub fn new(
+        issuer: TokenIssuer,
+        verifier: TokenVerifier,
+        sign_in: Arc<dyn SignIn>,
+        policy: Arc<dyn RepositoryPolicy>,
+    ) -> Self {
+        Self { issuer, verifier, sign_in, policy }
+    }
+
+    /// `/auth/token` and `/auth/jwks`.
+    pub fn router(self) -> Router {
+        Router::new()
+            .route("/auth/token", get(by_query).post(by_form))
+            .route("/auth/jwks", get(jwks))
+            .layer(DefaultBodyLimit::max(MAX_FORM))
+            .with_state(Arc::new(self))
+    }
+
+    async fn answer(&self, request: TokenRequest) -> Result<Granted, Failure> {
+        let principal = self.principal(request.grant).await?;
+        let mut access = Vec::with_capacity(request.asked.len());
+        for RepositoryAccess { name, actions } in request.asked {
+            let actions = self.policy.actions(&principal, &name, &actions).await?;
+            if !actions.is_empty() {
+                access.push(RepositoryAccess { name, actions });
+            }
+        }
+        let token = self.issuer.issue(&principal, &access)?;
+        let refresh = match &principal {
+            Principal::Account(account) if request.offline => Some(self.issuer.issue_refresh(account)?),
+            _ => None,
+        };
+        tracing::debug!(%principal, client = request.client, repositories = access.len(), "issued a token");
+        Ok(Granted { token, refresh, access })
+    }
+
+    async fn principal(&self, grant: Grant) -> Result<Principal, Failure> {
+        match grant {
+            Grant::Anonymous => Ok(Principal::Anonymous),
+            Grant::Password { username, password } => {
+                Ok(Principal::Account(self.sign_in.sign_in(&username, &password).await?))
+            }
+            Grant::Refresh(token) => {
+                let holder = self.verifier.verify_refresh(&token).map_err(|error| {
+                    Failure::unauthorized(format!("the refresh token is refused: {error}"))
+                })?;
+                match self.sign_in.signed_in(&holder.did).await? {
+                    Some(account) => Ok(Principal::Account(account)),
+                    None => Err(Failure::unauthorized(
+                        "the session at your PDS has ended; sign in again with docker login",
+                    )),
+                }
+            }
+        }
+    }
+}
+
+type Endpoint = State<Arc<TokenEndpoint>>;
+
+async fn by_query(
+    State(endpoint): Endpoint,
+    headers: HeaderMap,
+    RawQuery(query): RawQuery,
+) -> Result<Granted, Failure> {
+    endpoint.answer(TokenRequest::from_query(&headers, query.as_deref().unwrap_or_default())?).await
+}
+
+async fn by_form(State(endpoint): Endpoint, body: Bytes) -> Result<Granted, Failure> {
+    endpoint.answer(TokenRequest::from_form(&body)?).await
+}
+
+async fn jwks(State(endpoint): Endpoint) -> impl IntoResponse {
+    ([(header::CACHE_CONTROL, "public, max-age=300")], Json(endpoint.issuer.keys().jwks()))
+}
