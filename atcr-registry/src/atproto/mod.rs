@@ -1,1 +1,57 @@
-//! The AppView side: manifests in PDSs, blobs in holds.
+//! A registry on the AT Protocol: manifests and tags are records in their owners' repos, blobs are in holds.
+//!
+//! [`Network`] makes the two stores that a [`Registry`](crate::Registry) is built over. Repositories are called
+//! `<handle or DID>/<name>`; a DID may be written with hyphens for its first two colons (`did-plc-xyz/app`).
+
+mod blob_store;
+mod hold_client;
+mod hold_locator;
+mod hold_upload;
+mod manifest_store;
+mod names;
+mod notify;
+mod part_upload;
+mod pds_reader;
+
+use std::sync::Arc;
+
+use atcr_auth::PdsSessions;
+use atcr_core::did_resolver::IdentityResolver;
+use atcr_core::egress::Egress;
+use atcr_core::syntax::Did;
+
+pub use blob_store::{BlobDelivery, HoldBlobStore};
+pub use manifest_store::PdsManifestStore;
+
+use hold_client::HoldClient;
+use hold_locator::HoldLocator;
+use notify::HoldNotifier;
+use pds_reader::PdsReader;
+
+/// How a registry reaches the rest of the network.
+#[derive(Debug, Clone)]
+pub struct Network {
+    /// The way out.
+    pub egress: Egress,
+    /// Who is who.
+    pub identities: IdentityResolver,
+    /// Acting at people's PDSs in their name.
+    pub sessions: Arc<dyn PdsSessions>,
+    /// The hold for those who have chosen none in their profile.
+    pub default_hold: Did,
+    /// How clients get a blob's bytes.
+    pub delivery: BlobDelivery,
+}
+
+impl Network {
+    /// The two stores, which share what they learn about where blobs are.
+    pub fn stores(self) -> (PdsManifestStore, HoldBlobStore) {
+        let Self { egress, identities, sessions, default_hold, delivery } = self;
+        let reader = PdsReader::new(egress.clone(), identities.clone());
+        let locator = HoldLocator::new(reader.clone(), default_hold);
+        let holds = HoldClient::new(egress, Arc::clone(identities.dids()), Arc::clone(&sessions));
+        let notifier = HoldNotifier::new(holds.clone());
+        let blobs = HoldBlobStore::new(identities.clone(), holds, locator.clone(), delivery);
+        (PdsManifestStore::new(identities, reader, sessions, locator, notifier), blobs)
+    }
+}

@@ -1,0 +1,299 @@
+use std::num::NonZeroU32;
+
+use async_trait::async_trait;
+use atcr_core::blob_store::{BeginUpload, BlobContent, BlobInfo, BlobStore, ByteStream, UploadState};
+use atcr_core::did_resolver::IdentityResolver;
+use atcr_core::methods::{
+    AbortUpload, AbortUploadInput, Capability, CompleteUpload, CompleteUploadInput, CompletedPart,
+    GetPartUploadUrl, GetPartUploadUrlInput, InitiateUpload, InitiateUploadInput, InitiateUploadOutput,
+};
+use atcr_core::oci::{Algorithm, ByteRange, Digest, RangeRequest, RepositoryName};
+use atcr_core::syntax::Did;
+use atcr_core::{Access, Principal, StoreError};
+use futures_util::TryStreamExt;
+use http::header;
+use reqwest::Response;
+use url::Url;
+use uuid::Uuid;
+
+use super::hold_client::{BlobRequest, HoldClient, hold_error, redirect_target};
+use super::hold_locator::HoldLocator;
+use super::hold_upload::{HoldKind, HoldUpload};
+use super::{names, part_upload};
+
+/// Parts begin at this size where the hold does not say, and have at least it.
+const PART_SIZE: u64 = 8 * 1024 * 1024;
+
+/// How a client gets a blob's bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum BlobDelivery {
+    /// It is sent to the storage, which is what holds are for.
+    #[default]
+    Redirect,
+    /// Through the registry, for clients or networks that cannot reach the storage.
+    Proxy,
+}
+
+/// A [`BlobStore`] whose blobs are in the holds that the owners of the repositories have chosen.
+///
+/// Uploads go to the hold of the owner's profile, or the registry's default; reads go to the hold that the manifest
+/// names. Bytes are passed on as they come: memory does not depend on their number.
+#[derive(Debug, Clone)]
+pub struct HoldBlobStore {
+    identities: IdentityResolver,
+    holds: HoldClient,
+    locator: HoldLocator,
+    delivery: BlobDelivery,
+}
+
+impl HoldBlobStore {
+    pub(super) fn new(
+        identities: IdentityResolver,
+        holds: HoldClient,
+        locator: HoldLocator,
+        delivery: BlobDelivery,
+    ) -> Self {
+        Self { identities, holds, locator, delivery }
+    }
+
+    /// Asks the holds in turn until one has the blob, the slow way at last. A hold that is down is not the end, but is
+    /// what is reported when no other has the blob.
+    async fn find<'a>(
+        &self,
+        access: &Access,
+        digest: &Digest,
+        request: BlobRequest<'a>,
+    ) -> Result<Response, StoreError> {
+        let owned = names::resolve(&self.identities, &access.repository).await?;
+        let mut asked = Vec::new();
+        let mut failure = None;
+        for slow in [false, true] {
+            let candidates = if slow {
+                self.locator.search(&owned.owner, digest).await?
+            } else {
+                self.locator.candidates(&owned.owner, digest).await?
+            };
+            for hold in candidates {
+                if asked.contains(&hold) {
+                    continue;
+                }
+                match self.holds.blob(&hold, &owned.owner, &access.principal, digest, request).await {
+                    Ok(response) => return Ok(response),
+                    Err(StoreError::NotFound(_)) => {}
+                    Err(error @ StoreError::RangeNotSatisfiable { .. }) => return Err(error),
+                    Err(error) => failure = Some(error),
+                }
+                asked.push(hold);
+            }
+        }
+        Err(failure.unwrap_or_else(|| StoreError::NotFound(format!("the blob {digest}"))))
+    }
+}
+
+/// Only people with a name upload; the authorizer has seen to it that it is the owner.
+fn caller(access: &Access) -> Result<&Did, StoreError> {
+    match &access.principal {
+        Principal::Account(account) => Ok(&account.did),
+        Principal::Anonymous => {
+            Err(StoreError::Unauthenticated("sign in to push: docker login <this registry>".to_owned()))
+        }
+    }
+}
+
+fn kind_of(output: &InitiateUploadOutput, size: Option<u64>) -> HoldKind {
+    let can = |capability| output.capabilities.contains(&capability);
+    if can(Capability::PartsAnySize) && can(Capability::PartsRecorded) && can(Capability::DigestVerified) {
+        return HoldKind::Streaming;
+    }
+    // 10,000 parts must do; where the size is not known, room is left for 80 GB.
+    let fitting = size.map_or(PART_SIZE, |size| size.div_ceil(9_000).max(PART_SIZE));
+    let part = output.part_size.unwrap_or(fitting).clamp(PART_SIZE, 512 * 1024 * 1024);
+    HoldKind::Parts(u32::try_from(part).unwrap_or(u32::MAX))
+}
+
+#[async_trait]
+impl BlobStore for HoldBlobStore {
+    async fn stat(&self, access: &Access, digest: &Digest) -> Result<BlobInfo, StoreError> {
+        let response = self.find(access, digest, BlobRequest::Head).await?;
+        let size = content_length(&response)
+            .ok_or_else(|| StoreError::unavailable("the hold", "it did not tell the size of a blob"))?;
+        Ok(BlobInfo { digest: *digest, size })
+    }
+
+    async fn open(
+        &self,
+        access: &Access,
+        digest: &Digest,
+        range: Option<RangeRequest>,
+    ) -> Result<BlobContent, StoreError> {
+        if self.delivery == BlobDelivery::Redirect {
+            let response = self.find(access, digest, BlobRequest::Locate).await?;
+            if let Some(url) = self.location(response).await? {
+                return Ok(BlobContent::Redirect(url));
+            }
+        }
+        let header = range.map(range_header);
+        let response = self.find(access, digest, BlobRequest::Read(header.as_deref())).await?;
+        let length = content_length(&response)
+            .ok_or_else(|| StoreError::unavailable("the hold", "it did not tell the size of a blob"))?;
+        let (range, size) = match content_range(&response) {
+            Some(partial) if response.status() == http::StatusCode::PARTIAL_CONTENT => partial,
+            _ => (ByteRange { start: 0, end: length }, length),
+        };
+        Ok(BlobContent::Stream { size, range, body: Box::pin(response.bytes_stream().map_err(Into::into)) })
+    }
+
+    async fn begin(&self, access: &Access, options: BeginUpload) -> Result<UploadState, StoreError> {
+        let caller = caller(access)?;
+        let hold = self.locator.push_hold(caller).await?;
+        let algorithm =
+            options.digest.map(|d| d.algorithm()).or(options.algorithm).unwrap_or(Algorithm::Sha256);
+        let name = options
+            .digest
+            .map_or_else(|| format!("uploads/temp-{}", Uuid::new_v4()), |digest| digest.to_string());
+        let input = InitiateUploadInput {
+            digest: name.parse().map_err(StoreError::internal)?,
+            size: options.size,
+            digest_algorithm: Some(algorithm),
+        };
+        let output = self.holds.call::<InitiateUpload>(&hold, caller, &input).await?;
+        let kind = kind_of(&output, options.size);
+        HoldUpload::new(hold, output.upload_id, kind, algorithm).write(0)
+    }
+
+    async fn append(
+        &self,
+        access: &Access,
+        upload: UploadState,
+        body: ByteStream,
+    ) -> Result<UploadState, StoreError> {
+        let mut session = HoldUpload::read(&upload)?;
+        let sent = part_upload::send(&self.holds, caller(access)?, &mut session, body).await?;
+        session.write(upload.offset + sent)
+    }
+
+    async fn status(&self, access: &Access, upload: &UploadState) -> Result<(), StoreError> {
+        let session = HoldUpload::read(upload)?;
+        let part_number = NonZeroU32::MIN.saturating_add(session.parts);
+        // Asking where the next part goes changes nothing, and fails when there is no such upload.
+        let input = GetPartUploadUrlInput { upload_id: session.upload_id, part_number, size: None };
+        self.holds.call::<GetPartUploadUrl>(&session.hold, caller(access)?, &input).await?;
+        Ok(())
+    }
+
+    async fn finish(
+        &self,
+        access: &Access,
+        upload: UploadState,
+        digest: &Digest,
+    ) -> Result<BlobInfo, StoreError> {
+        let session = HoldUpload::read(&upload)?;
+        let caller = caller(access)?;
+        if let Some(hasher) = session.hasher()? {
+            if hasher.algorithm() != digest.algorithm() {
+                return Err(StoreError::Unsupported(format!(
+                    "this hold cannot check a {} digest that was not announced; begin the upload with ?digest-algorithm={}",
+                    digest.algorithm(),
+                    digest.algorithm()
+                )));
+            }
+            let actual = hasher.finish();
+            if actual != *digest {
+                self.abort(access, upload).await.ok();
+                return Err(StoreError::DigestMismatch {
+                    expected: Box::new(*digest),
+                    actual: Some(Box::new(actual)),
+                });
+            }
+        }
+        let parts = (0..).zip(session.etags);
+        let input = CompleteUploadInput {
+            upload_id: session.upload_id,
+            digest: *digest,
+            parts: parts
+                .map(|(before, etag)| CompletedPart {
+                    part_number: NonZeroU32::MIN.saturating_add(before),
+                    etag,
+                })
+                .collect(),
+        };
+        match self.holds.try_call::<CompleteUpload>(&session.hold, caller, &input).await? {
+            Ok(_) => Ok(BlobInfo { digest: *digest, size: upload.offset }),
+            Err(refused) if refused.name() == Some("InvalidDigest") => {
+                Err(StoreError::DigestMismatch { expected: Box::new(*digest), actual: None })
+            }
+            Err(refused) => Err(hold_error(&session.hold, refused)),
+        }
+    }
+
+    async fn abort(&self, access: &Access, upload: UploadState) -> Result<(), StoreError> {
+        let session = HoldUpload::read(&upload)?;
+        let input = AbortUploadInput { upload_id: session.upload_id };
+        self.holds.call::<AbortUpload>(&session.hold, caller(access)?, &input).await?;
+        Ok(())
+    }
+
+    /// A hold keeps a blob once for everybody who may read it, so mounting is finding it at the hold that the next
+    /// upload would go to.
+    async fn mount(
+        &self,
+        access: &Access,
+        _from: Option<&RepositoryName>,
+        digest: &Digest,
+    ) -> Result<Option<BlobInfo>, StoreError> {
+        let owner = caller(access)?;
+        let hold = self.locator.push_hold(owner).await?;
+        let head = self.holds.blob(&hold, owner, &access.principal, digest, BlobRequest::Head).await;
+        let Ok(response) = head else { return Ok(None) };
+        Ok(content_length(&response).map(|size| BlobInfo { digest: *digest, size }))
+    }
+
+    async fn delete(&self, _: &Access, _: &Digest) -> Result<(), StoreError> {
+        Err(StoreError::Unsupported(
+            "blobs are not deleted one by one; the hold removes those that no manifest names any more"
+                .to_owned(),
+        ))
+    }
+}
+
+impl HoldBlobStore {
+    /// The URL in a hold's answer: a redirect, or JSON with a `url`. `None` when it sent the bytes themselves.
+    async fn location(&self, response: Response) -> Result<Option<Url>, StoreError> {
+        #[derive(serde::Deserialize)]
+        struct Located {
+            url: Url,
+        }
+        if response.status().is_redirection() {
+            return Ok(redirect_target(&response));
+        }
+        let content_type = response.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
+        let json = content_type.is_some_and(|v| v.starts_with("application/json"));
+        if !json || content_length(&response).is_some_and(|length| length > 16 * 1024) {
+            return Ok(None);
+        }
+        let body = self.holds.egress().read(response, 16 * 1024).await;
+        let located = body.ok().and_then(|body| serde_json::from_slice::<Located>(&body).ok());
+        Ok(located.map(|located| located.url).filter(|url| matches!(url.scheme(), "http" | "https")))
+    }
+}
+
+fn range_header(range: RangeRequest) -> String {
+    match range {
+        RangeRequest::From(start) => format!("bytes={start}-"),
+        RangeRequest::FromTo(start, end) => format!("bytes={start}-{end}"),
+        RangeRequest::Last(n) => format!("bytes=-{n}"),
+    }
+}
+
+fn content_length(response: &Response) -> Option<u64> {
+    response.headers().get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// `Content-Range: bytes a-b/size`
+fn content_range(response: &Response) -> Option<(ByteRange, u64)> {
+    let value = response.headers().get(header::CONTENT_RANGE)?.to_str().ok()?;
+    let (range, size) = value.strip_prefix("bytes ")?.split_once('/')?;
+    let (start, last) = range.split_once('-')?;
+    let range = ByteRange { start: start.parse().ok()?, end: last.parse::<u64>().ok()?.checked_add(1)? };
+    Some((range, size.parse().ok()?)).filter(|(range, size)| range.start < range.end && range.end <= *size)
+}

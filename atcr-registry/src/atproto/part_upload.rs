@@ -1,0 +1,222 @@
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::hold_client::{HoldClient, hold_error};
+use super::hold_upload::{HoldKind, HoldUpload};
+use atcr_core::blob_store::ByteStream;
+use atcr_core::methods::{GetPartUploadUrl, GetPartUploadUrlInput};
+use atcr_core::oci::Hasher;
+use atcr_core::syntax::Did;
+use atcr_core::xrpc::XrpcClient;
+use atcr_core::{Source, StoreError};
+use bytes::{Bytes, BytesMut};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use http::{HeaderName, HeaderValue, StatusCode, header};
+
+/// Parts in flight to the storage while the next one fills.
+const PARALLEL_PARTS: usize = 2;
+
+/// No storage takes more parts in one upload.
+const MAX_PARTS: u32 = 10_000;
+
+/// A part that is not the last one has at least this many bytes (S3).
+const MIN_PART: usize = 5 * 1024 * 1024;
+
+/// Sends one step's body to the hold, and says how many bytes it had.
+pub(super) async fn send(
+    holds: &HoldClient,
+    caller: &Did,
+    upload: &mut HoldUpload,
+    body: ByteStream,
+) -> Result<u64, StoreError> {
+    match upload.kind {
+        HoldKind::Streaming => stream_part(holds, caller, upload, body).await,
+        HoldKind::Parts(size) => send_parts(holds, caller, upload, size, body).await,
+    }
+}
+
+/// The whole body as one part, passed on as it comes.
+async fn stream_part(
+    holds: &HoldClient,
+    caller: &Did,
+    upload: &mut HoldUpload,
+    mut body: ByteStream,
+) -> Result<u64, StoreError> {
+    // A part without bytes is none: the closing PUT of most clients has no body.
+    let first = loop {
+        match body.next().await {
+            None => return Ok(0),
+            Some(piece) => {
+                let piece = piece.map_err(StoreError::BodyInterrupted)?;
+                if !piece.is_empty() {
+                    break piece;
+                }
+            }
+        }
+    };
+    let counter = Arc::new(Counter::default());
+    let seen = Arc::clone(&counter);
+    let pieces =
+        stream::once(std::future::ready(Ok(first))).chain(body).inspect(move |piece| seen.see(piece));
+    let number = upload.parts + 1;
+    let result = put_part(holds, caller, upload, number, None, reqwest::Body::wrap_stream(pieces)).await;
+    if counter.interrupted() {
+        return Err(StoreError::BodyInterrupted("the client went away".into()));
+    }
+    result?;
+    upload.parts = number;
+    Ok(counter.bytes())
+}
+
+/// Counts what passes, and remembers whether it ended early.
+#[derive(Debug, Default)]
+struct Counter(Mutex<(u64, bool)>);
+
+impl Counter {
+    fn see(&self, piece: &Result<Bytes, Source>) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match piece {
+            Ok(bytes) => state.0 += bytes.len() as u64,
+            Err(_) => state.1 = true,
+        }
+    }
+
+    fn bytes(&self) -> u64 {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    fn interrupted(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).1
+    }
+}
+
+/// The body in parts of one size, several in flight, the last one shorter.
+async fn send_parts(
+    holds: &HoldClient,
+    caller: &Did,
+    upload: &mut HoldUpload,
+    size: u32,
+    body: ByteStream,
+) -> Result<u64, StoreError> {
+    let size = usize::try_from(size).unwrap_or(MIN_PART).max(MIN_PART);
+    let hasher = Arc::new(Mutex::new(upload.hasher()?));
+    let hashing = Arc::clone(&hasher);
+    let body = body.inspect_ok(move |piece| {
+        if let Some(hasher) = hashing.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+            Hasher::update(hasher, piece);
+        }
+    });
+    let first = upload.parts + 1;
+    let (ended, session) = (upload.ended, &*upload);
+    let sent: Vec<(usize, String)> = cut(body, size)
+        .enumerate()
+        .map(|(at, part)| async move {
+            let part = part?;
+            if ended {
+                return Err(StoreError::Unsupported(
+                    "this hold takes a blob in chunks of at least 5 MiB only; use a larger chunk size"
+                        .to_owned(),
+                ));
+            }
+            let number = u32::try_from(at).unwrap_or(MAX_PARTS).saturating_add(first);
+            if number > MAX_PARTS {
+                return Err(StoreError::TooLarge { limit: u64::from(MAX_PARTS) * size as u64 });
+            }
+            let length = part.len();
+            let etag = put_part(holds, caller, session, number, Some(length as u64), part.into()).await?;
+            Ok((length, etag))
+        })
+        .buffered(PARALLEL_PARTS)
+        .try_collect()
+        .await?;
+    upload.parts += u32::try_from(sent.len()).map_err(StoreError::internal)?;
+    upload.ended = ended || sent.last().is_some_and(|(length, _)| *length < MIN_PART);
+    let bytes = sent.iter().map(|(length, _)| *length as u64).sum();
+    upload.etags.extend(sent.into_iter().map(|(_, etag)| etag));
+    upload.keep_hasher(hasher.lock().unwrap_or_else(PoisonError::into_inner).as_ref());
+    Ok(bytes)
+}
+
+/// Cuts a body into pieces of exactly `size` bytes, the last one shorter; no bytes give no piece.
+fn cut(
+    body: impl stream::Stream<Item = Result<Bytes, Source>> + Send + Unpin,
+    size: usize,
+) -> impl stream::Stream<Item = Result<Bytes, StoreError>> + Send {
+    stream::try_unfold((body, BytesMut::new()), move |(mut body, mut buffer)| async move {
+        while buffer.len() < size {
+            match body.try_next().await.map_err(StoreError::BodyInterrupted)? {
+                Some(piece) => buffer.extend_from_slice(&piece),
+                None => break,
+            }
+        }
+        if buffer.is_empty() {
+            return Ok(None);
+        }
+        let part = buffer.split_to(buffer.len().min(size)).freeze();
+        Ok(Some((part, (body, buffer))))
+    })
+}
+
+/// Asks the hold where a part goes and sends it there. Gives the storage's receipt.
+async fn put_part(
+    holds: &HoldClient,
+    caller: &Did,
+    upload: &HoldUpload,
+    number: u32,
+    length: Option<u64>,
+    body: reqwest::Body,
+) -> Result<String, StoreError> {
+    let hold = &upload.hold;
+    let part_number =
+        NonZeroU32::new(number).ok_or_else(|| StoreError::internal("parts are counted from 1"))?;
+    let input = GetPartUploadUrlInput { upload_id: upload.upload_id.clone(), part_number, size: length };
+    let target = holds.call::<GetPartUploadUrl>(hold, caller, &input).await?;
+    let broken = |what: &'static str| StoreError::unavailable(format!("the hold {hold}"), what);
+
+    let method = target.method.as_str().parse().map_err(|_| broken("it gave no HTTP method"))?;
+    let failed = |e| StoreError::unavailable(format!("the storage of the hold {hold}"), e);
+    let mut request = holds.egress().request(method, target.url.clone()).map_err(failed)?;
+    if let Some(length) = length {
+        request = request.header(header::CONTENT_LENGTH, length);
+    }
+    for (name, value) in &target.headers {
+        let name = HeaderName::from_bytes(name.as_bytes())
+            .map_err(|_| broken("it asked for a header that is none"))?;
+        let value = HeaderValue::from_str(value).map_err(|_| broken("it asked for a header that is none"))?;
+        request = request.header(name, value);
+    }
+    let response = holds.egress().send(request.body(body)).await.map_err(failed)?;
+    let status = response.status();
+    if matches!(status, StatusCode::OK | StatusCode::CREATED | StatusCode::NO_CONTENT) {
+        let etag =
+            response.headers().get(header::ETAG).and_then(|etag| etag.to_str().ok()).map(str::to_owned);
+        return match etag {
+            Some(etag) => Ok(etag),
+            None if upload.kind == HoldKind::Streaming => Ok(String::new()),
+            None => Err(broken("its storage gave no receipt for a part")),
+        };
+    }
+    let body = holds.egress().read(response, 64 * 1024).await.map_err(failed)?;
+    let storage = XrpcClient::new(holds.egress().clone(), target.url);
+    Err(hold_error(hold, storage.refusal("a part upload", status, &body)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_body_is_cut_into_equal_parts_whatever_its_pieces_are() {
+        for (pieces, expected) in [
+            (vec![], vec![]),
+            (vec![3, 4], vec![5, 2]),
+            (vec![5], vec![5]),
+            (vec![12], vec![5, 5, 2]),
+            (vec![1; 11], vec![5, 5, 1]),
+        ] {
+            let body = stream::iter(pieces.into_iter().map(|n| Ok::<_, Source>(Bytes::from(vec![7; n]))));
+            let parts: Vec<usize> = cut(body, 5).map_ok(|part| part.len()).try_collect().await.unwrap();
+            assert_eq!(parts, expected);
+        }
+    }
+}
