@@ -220,7 +220,8 @@ def _(server):
 
 @case("bytes that are not HTTP")
 def _(server):
-    for garbage in (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b"GET\r\n\r\n", b"GET / HTTP/1.1\r\nX: " + b"y" * (1 << 20)):
+    hello, endless = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b"GET / HTTP/1.1\r\nX: " + b"y" * (1 << 20)
+    for garbage in (hello, b"GET\r\n\r\n", endless):
         with connect(server.registry) as raw:
             try:
                 raw.sendall(garbage)
