@@ -37,7 +37,7 @@ const answers = {
   'export-block': [/sync\.getRepo\?/, flipEnd],
   'record-proof': [/sync\.getRecord\?/, flipEnd],
   'blob-bytes': [/sync\.getBlob\?/, (bytes) => flip(bytes, 1)],
-  'latest-rev': [/getLatestCommit\?/, (bytes) => Buffer.from(bytes.toString().replace(/"rev":"(.{12})./, '"rev":"$12'))],
+  'latest-rev': [/getLatestCommit\?/, (bytes) => Buffer.from(bytes.toString().replace(/("rev":".{12})./, '$12'))],
 }
 const commits = {
   'event-prev-data': (body) => ({ ...body, prevData: body.commit }),
