@@ -138,10 +138,8 @@ fn check(value: &Ipld, depth: usize) -> Result<(), DataError> {
             }
             match map.get("$type") {
                 None => {}
-                Some(Ipld::String(name)) if name == "blob" => {
-                    if BlobRef::from_ipld(value).is_none() {
-                        return bad("a blob needs ref (a raw CID), mimeType and size");
-                    }
+                Some(Ipld::String(name)) if name == "blob" && BlobRef::from_ipld(value).is_none() => {
+                    return bad("a blob needs ref (a raw CID), mimeType and size");
                 }
                 Some(Ipld::String(name)) if !name.is_empty() => {}
                 Some(_) => return bad("$type is a non-empty string"),

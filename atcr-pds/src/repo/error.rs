@@ -87,7 +87,7 @@ pub enum RepoError {
     #[error("blob {cid} is {actual}, not {given}")]
     BlobMimeType {
         /// The blob.
-        cid: Cid,
+        cid: Box<Cid>,
         /// Media type in the record.
         given: String,
         /// Media type of the upload.

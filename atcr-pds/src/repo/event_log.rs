@@ -52,6 +52,16 @@ impl EventLog {
         events
     }
 
+    /// Forgets the events with numbers below `seq`.
+    pub(super) fn forget_before(&self, seq: u64) {
+        let mut ring = self.ring.write().unwrap_or_else(PoisonError::into_inner);
+        while ring.events.front().is_some_and(|e| e.seq < seq)
+            && let Some(oldest) = ring.events.pop_front()
+        {
+            ring.bytes -= oldest.body.len() + OVERHEAD;
+        }
+    }
+
     pub(super) fn subscribe(&self) -> watch::Receiver<u64> {
         self.newest.subscribe()
     }

@@ -30,7 +30,7 @@ pub(super) struct PreparedRecord {
 pub(super) struct Writes {
     pub(super) did: Did,
     pub(super) swap: Swap,
-    pub(super) writes: Vec<Prepared>,
+    pub(super) list: Vec<Prepared>,
 }
 
 impl Writes {
@@ -38,12 +38,12 @@ impl Writes {
         if writes.len() > MAX_WRITES {
             return Err(RepoError::TooManyWrites(writes.len()));
         }
-        Ok(Self { did, swap, writes: writes.into_iter().map(Prepared::new).collect::<Result<_, _>>()? })
+        Ok(Self { did, swap, list: writes.into_iter().map(Prepared::new).collect::<Result<_, _>>()? })
     }
 
     /// Memory that the new records take.
     pub(super) fn bytes(&self) -> usize {
-        self.writes.iter().filter_map(|w| w.record.as_ref()).map(|r| r.bytes.len()).sum()
+        self.list.iter().filter_map(|w| w.record.as_ref()).map(|r| r.bytes.len()).sum()
     }
 }
 

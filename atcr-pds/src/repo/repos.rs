@@ -89,7 +89,6 @@ impl Repos {
             events: events.clone(),
             now: options.now,
             clock: u16::from_be_bytes(clock) & 0x3ff,
-            heads: std::collections::HashMap::new(),
         };
         tokio::spawn(writer.run(queue));
         Ok(Self { store, nodes, events, requests, now: options.now })
@@ -289,7 +288,9 @@ impl Repos {
 
     /// Forgets events from before `before`.
     pub async fn prune_events(&self, before: &Datetime) -> Result<u64, RepoError> {
-        Ok(self.store.prune_events(before).await?)
+        let pruned = self.store.prune_events(before).await?;
+        self.events.forget_before(*self.store.event_window().await?.start());
+        Ok(pruned)
     }
 
     async fn ask<T>(

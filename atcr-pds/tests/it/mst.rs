@@ -97,7 +97,9 @@ proptest! {
                     prop_assert_eq!(&found, &changes(&committed, &model));
                     let proof = covering(&nodes, &new, found.iter().map(|c| &*c.key)).unwrap();
                     let mut alone = NodeMap::default();
-                    proof.into_iter().for_each(|node| alone.insert(node));
+                    for node in proof {
+                        alone.insert(node);
+                    }
                     let ops = || found.iter().map(|c| (&*c.key, c.before, c.after));
                     prop_assert_eq!(invert(&alone, &new, ops()), Ok(root));
                     prop_assert_eq!(invert(&alone, &new, ops().rev()), Ok(root));

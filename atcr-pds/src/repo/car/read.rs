@@ -103,7 +103,7 @@ impl<R: AsyncRead + Unpin> CarReader<R> {
         }
         let mut bytes = Vec::new();
         let read = (&mut self.input).take(size).read_to_end(&mut bytes).await.map_err(|e| io(&e))?;
-        if read as u64 != size { Err(CarError::Truncated) } else { Ok(Some(bytes.into())) }
+        if read as u64 == size { Ok(Some(bytes.into())) } else { Err(CarError::Truncated) }
     }
 
     async fn length(&mut self) -> Result<Option<u64>, CarError> {

@@ -256,11 +256,11 @@ fn head(out: &mut Vec<u8>, major: u8, value: usize) {
     let value = value as u64;
     let [.., c, d, e, f] = value.to_be_bytes();
     match value {
-        0..24 => out.push(major << 5 | f),
-        24..0x100 => out.extend_from_slice(&[major << 5 | 24, f]),
-        0x100..0x1_0000 => out.extend_from_slice(&[major << 5 | 25, e, f]),
+        0..24 => out.push((major << 5) + f),
+        24..0x100 => out.extend_from_slice(&[(major << 5) + 24, f]),
+        0x100..0x1_0000 => out.extend_from_slice(&[(major << 5) + 25, e, f]),
         // A node has at most a million bytes.
-        _ => out.extend_from_slice(&[major << 5 | 26, c, d, e, f]),
+        _ => out.extend_from_slice(&[(major << 5) + 26, c, d, e, f]),
     }
 }
 

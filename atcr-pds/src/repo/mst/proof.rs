@@ -32,12 +32,12 @@ fn descend(
     layer: u8,
     place: Place<'_>,
     way: &Way<'_>,
-    visit: &mut dyn FnMut(&Arc<NodeBlock>, u8, Place<'_>) -> Result<(), MstError>,
+    visit: &mut dyn FnMut(&Arc<NodeBlock>),
 ) -> Result<(), MstError> {
     let Some(Link::Stored(cid)) = link else { return Ok(()) };
     let block = nodes.node(cid)?;
     block.check_place(layer, place.low, place.high)?;
-    visit(&block, layer, place)?;
+    visit(&block);
     follow(nodes, &block, layer, place, way, visit)
 }
 
@@ -47,7 +47,7 @@ fn follow(
     layer: u8,
     place: Place<'_>,
     way: &Way<'_>,
-    visit: &mut dyn FnMut(&Arc<NodeBlock>, u8, Place<'_>) -> Result<(), MstError>,
+    visit: &mut dyn FnMut(&Arc<NodeBlock>),
 ) -> Result<(), MstError> {
     let node = &block.node;
     let at = match way {
@@ -67,10 +67,7 @@ pub fn path(nodes: &dyn Nodes, root: &Cid, key: &str) -> Result<Vec<Arc<NodeBloc
     let block = nodes.node(root)?;
     let mut found = vec![block.clone()];
     if let Some(layer) = root_layer(&block)? {
-        follow(nodes, &block, layer, Place::default(), &Way::Key(key), &mut |node, _, _| {
-            found.push(node.clone());
-            Ok(())
-        })?;
+        follow(nodes, &block, layer, Place::default(), &Way::Key(key), &mut |node| found.push(node.clone()))?;
     }
     Ok(found)
 }
@@ -101,13 +98,9 @@ pub fn covering<'k>(
             let (at, is_here) = node.node.find(key);
             let below = layer.saturating_sub(1);
             if is_here {
-                let mut visit = |node: &Arc<NodeBlock>, _, _: Place<'_>| {
-                    add(node);
-                    Ok(())
-                };
                 let (left, right) = (node.node.link(at), node.node.link(at + 1));
-                descend(nodes, left, below, place.child(&node.node, at), &Way::Highest, &mut visit)?;
-                descend(nodes, right, below, place.child(&node.node, at + 1), &Way::Lowest, &mut visit)?;
+                descend(nodes, left, below, place.child(&node.node, at), &Way::Highest, &mut add)?;
+                descend(nodes, right, below, place.child(&node.node, at + 1), &Way::Lowest, &mut add)?;
                 break;
             }
             let Some(Link::Stored(cid)) = node.node.link(at) else { break };

@@ -286,16 +286,13 @@ impl Op<'_> {
         } else {
             // `target` is below `layer` here, so there is a layer below.
             let down = layer - 1;
-            let child = match node.link(at) {
-                Some(link) => {
-                    let child = self.load(link, down, below.low, below.high)?;
-                    self.replace(link);
-                    Link::Dirty(Arc::new(self.set(&child, down, target, new, below, before)?))
-                }
-                None => {
-                    let leaf = Link::Dirty(Arc::new(Node { left: None, entries: vec![new] }));
-                    wrap(leaf, down - target)
-                }
+            let child = if let Some(link) = node.link(at) {
+                let child = self.load(link, down, below.low, below.high)?;
+                self.replace(link);
+                Link::Dirty(Arc::new(self.set(&child, down, target, new, below, before)?))
+            } else {
+                let leaf = Link::Dirty(Arc::new(Node { left: None, entries: vec![new] }));
+                wrap(leaf, down - target)
             };
             changed.set_link(at, Some(child));
         }

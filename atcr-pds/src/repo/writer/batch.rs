@@ -180,11 +180,7 @@ impl<'w> Batch<'w> {
             if self.repos.contains_key(did) {
                 continue;
             }
-            let info = match self.writer.heads.get(did) {
-                Some(info) => Some(info.clone()),
-                None => self.writer.store.repo(did).await?,
-            };
-            let pending = info.map(|info| {
+            let pending = self.writer.store.repo(did).await?.map(|info| {
                 let stored = info.head.cid;
                 Pending::new(info, Some(stored))
             });
@@ -197,8 +193,8 @@ impl<'w> Batch<'w> {
     async fn prefetch(&mut self, requests: &[Request]) -> Result<(), RepoError> {
         let mut paths: HashMap<&Did, Vec<(&str, bool)>> = HashMap::new();
         for request in requests {
-            if let Request::Apply(Writes { did, writes, .. }, _) = request {
-                let keys = writes.iter().map(|w| (w.path.as_str(), w.record.is_none()));
+            if let Request::Apply(Writes { did, list, .. }, _) = request {
+                let keys = list.iter().map(|w| (w.path.as_str(), w.record.is_none()));
                 paths.entry(did).or_default().extend(keys);
             }
         }
@@ -346,18 +342,21 @@ impl<'w> Batch<'w> {
         Ok(())
     }
 
-    /// What is to be written, and where the repos are when it is; a repo whose number is not known yet is left to be
-    /// read.
-    pub(super) fn finish(mut self) -> (WriteBatch, Vec<(Did, Option<RepoInfo>)>) {
-        let mut batch = WriteBatch { changes: Vec::new(), events: self.events };
-        let mut heads = Vec::new();
-        for did in self.order {
-            if let Some(Some(pending)) = self.repos.remove(&did) {
-                heads.push((did, pending.stored.is_some().then(|| pending.info.clone())));
-                batch.changes.push(pending.into_change());
+    /// Fails with [`StoreError::Conflict`] when a repo is no longer where the batch found it.
+    pub(super) async fn still_there(&self) -> Result<(), StoreError> {
+        for (did, pending) in &self.repos {
+            let found = self.writer.store.repo(did).await?.map(|info| info.head.cid);
+            if found != pending.as_ref().and_then(|p| p.stored) {
+                return Err(StoreError::Conflict(did.clone()));
             }
         }
-        (batch, heads)
+        Ok(())
+    }
+
+    /// What is to be written.
+    pub(super) fn finish(mut self) -> WriteBatch {
+        let changes = self.order.iter().filter_map(|did| self.repos.remove(did).flatten());
+        WriteBatch { changes: changes.map(Pending::into_change).collect(), events: self.events }
     }
 }
 

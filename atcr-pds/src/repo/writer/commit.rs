@@ -41,19 +41,18 @@ impl Nodes for Over<'_> {
 
 fn plan<'w>(nodes: &dyn Nodes, info: &RepoInfo, writes: &'w Writes) -> Result<Plan<'w>, RepoError> {
     let mut tree = Tree::open(info.data);
-    let mut ops: Vec<(RepoOp, Option<&PreparedRecord>)> = Vec::with_capacity(writes.writes.len());
-    let mut seen: HashMap<&RecordPath, usize> = HashMap::with_capacity(writes.writes.len());
-    let mut results = Vec::with_capacity(writes.writes.len());
-    for write in &writes.writes {
+    let mut ops: Vec<(RepoOp, Option<&PreparedRecord>)> = Vec::with_capacity(writes.list.len());
+    let mut seen: HashMap<&RecordPath, usize> = HashMap::with_capacity(writes.list.len());
+    let mut results = Vec::with_capacity(writes.list.len());
+    for write in &writes.list {
         let path = &write.path;
-        let at = match seen.get(path) {
-            Some(at) => *at,
-            None => {
-                let before = tree.get(nodes, path.as_str())?;
-                ops.push((RepoOp { path: path.clone(), cid: before, prev: before }, None));
-                seen.insert(path, ops.len() - 1);
-                ops.len() - 1
-            }
+        let at = if let Some(at) = seen.get(path) {
+            *at
+        } else {
+            let before = tree.get(nodes, path.as_str())?;
+            ops.push((RepoOp { path: path.clone(), cid: before, prev: before }, None));
+            seen.insert(path, ops.len() - 1);
+            ops.len() - 1
         };
         let (op, record) = &mut ops[at];
         let action = write.check(op.cid)?;
@@ -95,7 +94,7 @@ impl Batch<'_> {
         self.check_blobs(&info, writes).await?;
         let blocks = Blocks::Store(&*self.writer.store, info.id);
         let plan = self.nodes.run(&blocks, |nodes| plan(nodes, &info, writes)).await?;
-        if plan.ops.is_empty() && !writes.writes.is_empty() {
+        if plan.ops.is_empty() && !writes.list.is_empty() {
             return Ok(Applied { commit: None, results: plan.results });
         }
         let Plan { written, proof, ops, results } = plan;
@@ -109,7 +108,7 @@ impl Batch<'_> {
     /// A commit of the same tree.
     pub(super) async fn empty_commit(&mut self, did: &Did) -> Result<(Made, NewEvent), RepoError> {
         let info = self.active(did)?.info.clone();
-        let writes = Writes { did: did.clone(), swap: Swap::Anything, writes: Vec::new() };
+        let writes = Writes { did: did.clone(), swap: Swap::Anything, list: Vec::new() };
         let blocks = Blocks::Store(&*self.writer.store, info.id);
         let plan = self.nodes.run(&blocks, |nodes| plan(nodes, &info, &writes)).await?;
         self.commit(&info, plan.written, &plan.proof, &[]).await
@@ -173,7 +172,7 @@ impl Batch<'_> {
     /// Refuses records that name blobs which are not there, or which are something else than they say.
     async fn check_blobs(&self, info: &RepoInfo, writes: &Writes) -> Result<(), RepoError> {
         let named: Vec<_> =
-            writes.writes.iter().filter_map(|w| w.record.as_ref()).flat_map(|r| &r.blobs).collect();
+            writes.list.iter().filter_map(|w| w.record.as_ref()).flat_map(|r| &r.blobs).collect();
         if named.is_empty() {
             return Ok(());
         }
@@ -190,7 +189,7 @@ impl Batch<'_> {
             }
             if row.blob.mime_type != blob.mime_type {
                 let (given, actual) = (blob.mime_type.clone(), row.blob.mime_type.clone());
-                return Err(RepoError::BlobMimeType { cid, given, actual });
+                return Err(RepoError::BlobMimeType { cid: cid.into(), given, actual });
             }
             if row.blob.size != blob.size {
                 return Err(RepoError::BlobSize { cid, given: blob.size, actual: row.blob.size });

@@ -3,7 +3,6 @@
 mod batch;
 mod commit;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use atcr_core::syntax::{Datetime, Did, Handle};
@@ -14,7 +13,7 @@ use super::cache::NodeCache;
 use super::event_log::EventLog;
 use super::prepared::Writes;
 use super::{Applied, Event, Head, KeyStore, NewEvent, RepoError};
-use crate::store::{RepoInfo, RepoStatus, RepoStore, StoreError};
+use crate::store::{RepoStatus, RepoStore, StoreError};
 use batch::{Batch, Done};
 
 /// Requests that wait; more wait at the door.
@@ -24,8 +23,6 @@ const BATCH: usize = 256;
 /// Bytes of new records, and single writes, of one transaction. One request may have more.
 const BATCH_BYTES: usize = 8 * 1024 * 1024;
 const BATCH_WRITES: usize = 2048;
-/// Repos whose heads are remembered.
-const HEADS: usize = 10_000;
 
 type Reply<T> = oneshot::Sender<Result<T, RepoError>>;
 
@@ -43,7 +40,7 @@ pub(super) enum Request {
 impl Request {
     fn weight(&self) -> (usize, usize) {
         match self {
-            Self::Apply(writes, _) => (writes.bytes(), writes.writes.len()),
+            Self::Apply(writes, _) => (writes.bytes(), writes.list.len()),
             _ => (0, 1),
         }
     }
@@ -69,7 +66,7 @@ impl Request {
         match (self, outcome) {
             (Self::Apply(_, reply), Ok(Done::Applied(applied))) => drop(reply.send(Ok(applied))),
             (Self::Create(.., reply) | Self::Resign(_, reply), Ok(Done::Head(head))) => {
-                drop(reply.send(Ok(head)))
+                drop(reply.send(Ok(head)));
             }
             (Self::SetStatus(.., reply) | Self::Delete(_, reply), Ok(_)) => drop(reply.send(Ok(()))),
             (Self::Append(_, reply), Ok(Done::Event(at))) => {
@@ -99,14 +96,12 @@ pub(super) struct Writer {
     pub(super) now: fn() -> u64,
     /// The clock identifier in the revisions of this process.
     pub(super) clock: u16,
-    /// Repos as this task has left them.
-    pub(super) heads: HashMap<Did, RepoInfo>,
 }
 
 impl Writer {
     /// Works until the last sender is gone. Requests that wait are done together: each is a commit of its own, all
     /// are one transaction, so that the cost of making it durable is shared.
-    pub(super) async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
+    pub(super) async fn run(self, mut requests: mpsc::Receiver<Request>) {
         let mut next = None;
         loop {
             let first = match next.take() {
@@ -132,11 +127,11 @@ impl Writer {
         }
     }
 
-    async fn batch(&mut self, requests: Vec<Request>) {
-        // Another process may have moved a repo; then everything is looked at again, once more from the start.
+    async fn batch(&self, requests: Vec<Request>) {
         for attempt in 0.. {
             match self.attempt(&requests).await {
-                Err(StoreError::Conflict(_)) if attempt < 3 => self.heads.clear(),
+                // Another process has moved a repo: look at everything again.
+                Err(StoreError::Conflict(_)) if attempt < 3 => {}
                 Ok((outcomes, events)) => {
                     for (request, outcome) in requests.into_iter().zip(outcomes) {
                         request.answer(outcome, &events);
@@ -144,8 +139,6 @@ impl Writer {
                     return;
                 }
                 Err(error) => {
-                    // It is not known what became of the transaction: read everything anew.
-                    self.heads.clear();
                     let error = Arc::new(error);
                     for request in requests {
                         request.fail(RepoError::Store(error.clone()));
@@ -158,32 +151,19 @@ impl Writer {
 
     /// Makes the changes, writes them, and announces them.
     async fn attempt(
-        &mut self,
+        &self,
         requests: &[Request],
     ) -> Result<(Vec<Result<Done, RepoError>>, Vec<Arc<Event>>), StoreError> {
-        if self.heads.len() > HEADS {
-            self.heads.clear();
-        }
         let mut batch = Batch::new(self);
         let mut outcomes = batch.make(requests).await;
-        let (write, heads) = batch.finish();
+        if outcomes.iter().any(|o| matches!(o, Err(RepoError::Store(_)))) {
+            // What looks like damage may be a tree that somebody else has moved on from.
+            batch.still_there().await?;
+        }
+        let write = batch.finish();
         let mut events = Vec::new();
         if !write.changes.is_empty() || !write.events.is_empty() {
-            let deleted: Vec<Did> =
-                write.changes.iter().filter(|c| c.delete).map(|c| c.did.clone()).collect();
-            let now = self.datetime();
-            let written = self.store.write(write, &now).await?;
-            for (did, info) in heads {
-                // The number of a new repo is the store's to give.
-                match info {
-                    Some(info) => drop(self.heads.insert(did, info)),
-                    None => drop(self.heads.remove(&did)),
-                }
-            }
-            for did in deleted {
-                self.heads.remove(&did);
-            }
-            events = self.events.publish(written);
+            events = self.events.publish(self.store.write(write, &self.datetime()).await?);
         }
         for (request, outcome) in requests.iter().zip(&mut outcomes) {
             if let Request::ForgetBlobs(before, limit, _) = request {
