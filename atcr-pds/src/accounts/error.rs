@@ -55,7 +55,7 @@ pub enum AccountError {
     Plc(#[from] PlcError),
     /// The repo refused or failed.
     #[error(transparent)]
-    Repo(#[from] RepoError),
+    Repo(Box<RepoError>),
     /// The store of repos failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -82,8 +82,18 @@ pub enum AccountError {
     Internal(String),
 }
 
+impl From<RepoError> for AccountError {
+    fn from(error: RepoError) -> Self {
+        Self::Repo(Box::new(error))
+    }
+}
+
 impl From<AccountError> for XrpcError {
     fn from(error: AccountError) -> Self {
+        let error = match error {
+            AccountError::Repo(error) => return Self::from(*error),
+            error => error,
+        };
         let name = match &error {
             AccountError::InvalidHandle(_) => "InvalidHandle",
             AccountError::UnsupportedDomain => "UnsupportedDomain",
@@ -98,10 +108,6 @@ impl From<AccountError> for XrpcError {
             AccountError::WrongPassword => return Self::authentication_required(error.to_string()),
             AccountError::NotFound(_) => {
                 return Self::new(StatusCode::UNAUTHORIZED, "AccountNotFound", error.to_string());
-            }
-            AccountError::Repo(_) => {
-                let AccountError::Repo(error) = error else { unreachable!("matched above") };
-                return error.into();
             }
             _ => return Self::internal(error),
         };

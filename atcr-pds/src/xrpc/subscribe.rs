@@ -21,8 +21,6 @@ const MAX_FRAME: usize = 5_000_000;
 const WRITE_BUFFER: usize = 32 * 1024;
 /// Consumers have nothing to say; what they send is thrown away.
 const MAX_CLIENT_MESSAGE: usize = 4 * 1024;
-/// How long a consumer that is being dropped may take to read why.
-const LAST_WORD: Duration = Duration::from_secs(5);
 
 /// Bounds for the subscribers of the event stream.
 #[derive(Debug, Clone)]
@@ -31,13 +29,20 @@ pub struct SubscribeOptions {
     pub batch: usize,
     /// How long a batch may take to go out before the subscriber is dropped with `ConsumerTooSlow`. Default: 30 s.
     pub send_timeout: Duration,
+    /// How long a subscriber that is being dropped may take to read why, before it is cut off. Default: 5 s.
+    pub last_word: Duration,
     /// A silent stream is pinged this often, so that dead connections are noticed. Default: 30 s.
     pub ping: Duration,
 }
 
 impl Default for SubscribeOptions {
     fn default() -> Self {
-        Self { batch: 32, send_timeout: Duration::from_secs(30), ping: Duration::from_secs(30) }
+        Self {
+            batch: 32,
+            send_timeout: Duration::from_secs(30),
+            last_word: Duration::from_secs(5),
+            ping: Duration::from_secs(30),
+        }
     }
 }
 
@@ -99,7 +104,7 @@ async fn serve(server: Server, socket: WebSocket, cursor: Result<Option<i64>, Xr
         sink.send(Message::Close(Some(close))).await
     };
     // Whoever does not even read this is cut off.
-    let _ = timeout(LAST_WORD, last_word).await;
+    let _ = timeout(server.0.subscribe.last_word, last_word).await;
 }
 
 /// Reads and forgets what the consumer sends, so that pings are answered and its going is noticed.

@@ -1,6 +1,8 @@
 //! The development PDS as its clients see it: every status, name and limit here is the reference server's, recorded
 //! from `@atproto/pds` 0.5.35.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers as well")]
+
 mod blobs;
 mod firehose;
 mod identity;

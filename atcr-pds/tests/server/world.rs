@@ -12,67 +12,67 @@ use http::{HeaderMap, Method, Request, StatusCode, header};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
-pub const ALICE: &str = "alice.test";
-pub const BOB: &str = "bob.test";
-pub const PASSWORD: &str = "correct horse";
-pub const MANIFEST: &str = "io.atcr.manifest";
+pub(crate) const ALICE: &str = "alice.test";
+pub(crate) const BOB: &str = "bob.test";
+pub(crate) const PASSWORD: &str = "correct horse";
+pub(crate) const MANIFEST: &str = "io.atcr.manifest";
 
 /// A PDS with its PLC directory, two accounts and a clock that the test moves.
-pub struct World {
-    pub pds: Pds,
-    pub plc: Directory,
-    pub router: Router,
+pub(crate) struct World {
+    pub(crate) pds: Pds,
+    pub(crate) plc: Directory,
+    pub(crate) router: Router,
     seconds: Arc<AtomicI64>,
-    pub alice: Person,
-    pub bob: Person,
+    pub(crate) alice: Person,
+    pub(crate) bob: Person,
 }
 
 /// An account with an open session.
 #[derive(Clone)]
-pub struct Person {
-    pub did: Did,
-    pub access: String,
-    pub refresh: String,
+pub(crate) struct Person {
+    pub(crate) did: Did,
+    pub(crate) access: String,
+    pub(crate) refresh: String,
 }
 
-pub struct Answer {
-    pub status: StatusCode,
-    pub headers: HeaderMap,
-    pub body: Bytes,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
 }
 
 impl Answer {
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("not JSON: {:?}", self.body))
     }
 
     /// The JSON of a success.
     #[track_caller]
-    pub fn ok(&self) -> Value {
+    pub(crate) fn ok(&self) -> Value {
         assert_eq!(self.status, StatusCode::OK, "{:?}", self.body);
         if self.body.is_empty() { Value::Null } else { self.json() }
     }
 
     /// That it failed with this status and error name; gives the message.
     #[track_caller]
-    pub fn fails(&self, status: u16, error: &str) -> String {
+    pub(crate) fn fails(&self, status: u16, error: &str) -> String {
         assert_eq!(self.status.as_u16(), status, "{:?}", self.body);
         let json = self.json();
         assert_eq!(json["error"], error, "{json}");
         json["message"].as_str().unwrap().to_owned()
     }
 
-    pub fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 }
 
 impl World {
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::with(|_| {}).await
     }
 
-    pub async fn with(change: impl FnOnce(&mut PdsConfig)) -> Self {
+    pub(crate) async fn with(change: impl FnOnce(&mut PdsConfig)) -> Self {
         let seconds = Arc::new(AtomicI64::new(jiff::Timestamp::now().as_second()));
         let clock = {
             let seconds = seconds.clone();
@@ -96,15 +96,15 @@ impl World {
     }
 
     /// Moves the clock.
-    pub fn advance(&self, seconds: i64) {
+    pub(crate) fn advance(&self, seconds: i64) {
         self.seconds.fetch_add(seconds, Ordering::Relaxed);
     }
 
-    pub fn now(&self) -> i64 {
+    pub(crate) fn now(&self) -> i64 {
         self.seconds.load(Ordering::Relaxed)
     }
 
-    pub async fn send(&self, request: Request<Body>) -> Answer {
+    pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
@@ -112,36 +112,36 @@ impl World {
     }
 
     /// A query by nobody.
-    pub async fn get(&self, path: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str) -> Answer {
         self.send(Request::get(format!("/xrpc/{path}")).body(Body::empty()).unwrap()).await
     }
 
-    pub async fn get_as(&self, token: &str, path: &str) -> Answer {
+    pub(crate) async fn get_as(&self, token: &str, path: &str) -> Answer {
         let request = Request::get(format!("/xrpc/{path}")).header(header::AUTHORIZATION, bearer(token));
         self.send(request.body(Body::empty()).unwrap()).await
     }
 
     /// A procedure with a JSON body.
-    pub async fn post_as(&self, token: &str, method: &str, input: &Value) -> Answer {
+    pub(crate) async fn post_as(&self, token: &str, method: &str, input: &Value) -> Answer {
         let request = Request::post(format!("/xrpc/{method}"))
             .header(header::AUTHORIZATION, bearer(token))
             .header(header::CONTENT_TYPE, "application/json");
         self.send(request.body(Body::from(input.to_string())).unwrap()).await
     }
 
-    pub async fn post(&self, method: &str, input: &Value) -> Answer {
+    pub(crate) async fn post(&self, method: &str, input: &Value) -> Answer {
         let request =
             Request::post(format!("/xrpc/{method}")).header(header::CONTENT_TYPE, "application/json");
         self.send(request.body(Body::from(input.to_string())).unwrap()).await
     }
 
     /// A procedure without a body.
-    pub async fn poke(&self, token: &str, method: &str) -> Answer {
+    pub(crate) async fn poke(&self, token: &str, method: &str) -> Answer {
         let request = Request::post(format!("/xrpc/{method}")).header(header::AUTHORIZATION, bearer(token));
         self.send(request.body(Body::empty()).unwrap()).await
     }
 
-    pub async fn upload(&self, token: &str, mime: &str, bytes: impl Into<Bytes>) -> Answer {
+    pub(crate) async fn upload(&self, token: &str, mime: &str, bytes: impl Into<Bytes>) -> Answer {
         let request = Request::post("/xrpc/com.atproto.repo.uploadBlob")
             .header(header::AUTHORIZATION, bearer(token))
             .header(header::CONTENT_TYPE, mime);
@@ -149,12 +149,12 @@ impl World {
     }
 
     /// putRecord into alice's repo.
-    pub async fn put(&self, collection: &str, rkey: &str, record: Value) -> Answer {
+    pub(crate) async fn put(&self, collection: &str, rkey: &str, record: Value) -> Answer {
         let input = json!({"repo": self.alice.did, "collection": collection, "rkey": rkey, "record": record});
         self.post_as(&self.alice.access, "com.atproto.repo.putRecord", &input).await
     }
 
-    pub async fn raw(&self, method: Method, path: &str, headers: &[(&str, &str)]) -> Answer {
+    pub(crate) async fn raw(&self, method: Method, path: &str, headers: &[(&str, &str)]) -> Answer {
         let mut request = Request::builder().method(method).uri(path);
         for (name, value) in headers {
             request = request.header(*name, *value);
