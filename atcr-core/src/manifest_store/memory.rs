@@ -100,3 +100,15 @@ impl ManifestStore for MemoryManifestStore {
         Ok(page.cut(self.lock().keys().cloned()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::contract;
+    use super::*;
+
+    #[tokio::test]
+    async fn keeps_the_contract() {
+        let at = |repository: &str| Access::anonymous(repository.parse().unwrap());
+        contract::check(&MemoryManifestStore::new(), &at("here/app"), &at("else/where")).await;
+    }
+}
