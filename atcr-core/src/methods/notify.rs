@@ -43,17 +43,13 @@ pub struct NotifyManifestInput {
 
 open_enum! {
     /// What happened to a manifest. A hold refuses another one with `InvalidOperation`.
+    #[derive(Default)]
     pub enum Operation {
         /// It was pushed.
+        #[default]
         Push = "push",
         /// It was pulled.
         Pull = "pull",
-    }
-}
-
-impl Default for Operation {
-    fn default() -> Self {
-        Self::Push
     }
 }
 

@@ -116,7 +116,7 @@ mod algorithm {
 
     use crate::oci::Algorithm;
 
-    #[allow(clippy::ref_option)]
+    #[allow(clippy::ref_option, clippy::trivially_copy_pass_by_ref)]
     pub(super) fn serialize<S: Serializer>(algorithm: &Option<Algorithm>, s: S) -> Result<S::Ok, S::Error> {
         algorithm.map(Algorithm::as_str).serialize(s)
     }
