@@ -102,6 +102,20 @@ impl Pds {
         }
     }
 
+    /// Points the account's document to this server.
+    pub(super) async fn update_endpoint(&self, account: &Account) -> Result<(), AccountError> {
+        let did = &account.did;
+        let last = self.plc().last(did).await?;
+        let mut state = state(&last, did)?;
+        let here = self.pds_service();
+        if state.services.get("atproto_pds") != Some(&here) {
+            state.services.insert("atproto_pds".to_owned(), here);
+            self.plc().submit(did, &state.follow(&last, self.rotation_key())).await?;
+            self.announce_identity(did, &account.handle).await?;
+        }
+        Ok(())
+    }
+
     /// Gives an account another handle: first in the directory, then here, then on the event stream.
     pub async fn update_handle(&self, did: &Did, handle: &Handle) -> Result<(), AccountError> {
         let account = self.account(did).await?;
@@ -137,10 +151,14 @@ impl Pds {
     }
 }
 
+fn state(last: &Operation, did: &Did) -> Result<PlcState, AccountError> {
+    let tombstoned = || crate::plc::PlcError::Tombstoned(did.clone());
+    Ok(last.state().ok_or_else(tombstoned)?)
+}
+
 /// The state after `last` with another handle in the place of the old one.
 fn renamed(last: &Operation, did: &Did, handle: &Handle) -> Result<PlcState, AccountError> {
-    let tombstoned = || crate::plc::PlcError::Tombstoned(did.clone());
-    let mut state = last.state().ok_or_else(tombstoned)?;
+    let mut state = state(last, did)?;
     let name = format!("at://{handle}");
     match state.also_known_as.iter_mut().find(|name| name.starts_with("at://")) {
         Some(old) => *old = name,

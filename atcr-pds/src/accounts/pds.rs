@@ -106,23 +106,31 @@ impl Pds {
             did,
             config,
         }));
-        pds.make_missing_repos().await?;
+        pds.catch_up().await?;
         Ok(pds)
     }
 
-    /// Repos of accounts that were being made when the server stopped.
-    async fn make_missing_repos(&self) -> Result<(), AccountError> {
+    /// Makes the repos of accounts that were being made when the server stopped, and points the documents of all
+    /// accounts here when the server has come under another URL.
+    async fn catch_up(&self) -> Result<(), AccountError> {
+        const PUBLIC_URL: &str = "public url";
+        let url = self.config().public_url.as_str();
+        let moved = self.accounts().setting(PUBLIC_URL).await?.is_some_and(|before| before != url);
         let mut after = None;
         loop {
             let accounts = self.accounts().page(after.as_ref(), STEP).await?;
-            let Some(last) = accounts.last() else { return Ok(()) };
+            let Some(last) = accounts.last() else { break };
             after = Some(last.did.clone());
             for account in &accounts {
                 if self.repos().info(&account.did).await?.is_none() {
                     self.make_repo(account).await?;
                 }
+                if moved {
+                    self.update_endpoint(account).await?;
+                }
             }
         }
+        self.accounts().set(PUBLIC_URL, url).await
     }
 
     /// The server as an axum router: `com.atproto.{repo,sync,server,identity}.*` and the well-known documents.

@@ -184,7 +184,7 @@ async fn get_service_auth(
 ) -> Result<Json<Value>, XrpcError> {
     let audience: String = params.required("aud")?;
     let method: Option<Nsid> = params.optional("lxm")?;
-    let exp: Option<i64> = params.optional("exp")?;
+    let exp = params.number("exp")?;
     let beyond = |method: &&Nsid| {
         let name = method.as_str();
         match caller.scope {

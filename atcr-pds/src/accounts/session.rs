@@ -52,15 +52,15 @@ impl Pds {
         let account = self.accounts().by_login(identifier.trim()).await?;
         let hash = account.as_ref().map(|account| account.password.clone());
         let fits = self.passwords().verify(password, hash).await?;
+        if let Some(account) = account.as_ref().filter(|_| fits) {
+            return self.open_session(account.clone(), None).await;
+        }
+        // Hashed for a stranger too: how long the answer takes does not tell whether there is an account.
+        let did = account.as_ref().map_or(self.did(), |account| &account.did);
+        let hash = self.passwords().hash_app_password(did, password).await?;
         let account = account.ok_or(AccountError::WrongPassword)?;
-        let app_password = if fits {
-            None
-        } else {
-            let hash = self.passwords().hash_app_password(&account.did, password).await?;
-            let found = self.accounts().app_password_by_hash(&account.did, &hash).await?;
-            Some(found.ok_or(AccountError::WrongPassword)?)
-        };
-        self.open_session(account, app_password).await
+        let app_password = self.accounts().app_password_by_hash(&account.did, &hash).await?;
+        self.open_session(account, Some(app_password.ok_or(AccountError::WrongPassword)?)).await
     }
 
     /// Opens a session for somebody whose password was checked.

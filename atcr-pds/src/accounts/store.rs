@@ -37,6 +37,7 @@ create table if not exists refresh_tokens (
 create index if not exists refresh_tokens_session on refresh_tokens (session);
 create index if not exists refresh_tokens_did on refresh_tokens (did, app_password);
 create table if not exists secrets (name text primary key, value blob not null);
+create table if not exists settings (name text primary key, value text not null);
 ";
 
 /// The accounts database.
@@ -105,6 +106,20 @@ impl AccountStore {
         let row = sqlx::query("select value from secrets where name = ?").bind(name);
         let value: Vec<u8> = row.fetch_one(&self.pool).await?.get(0);
         value.try_into().map_err(|_| broken("a secret does not have 32 bytes"))
+    }
+
+    pub(super) async fn setting(&self, name: &str) -> Result<Option<String>, AccountError> {
+        let row = sqlx::query("select value from settings where name = ?").bind(name);
+        Ok(row.fetch_optional(&self.pool).await?.map(|row| row.get(0)))
+    }
+
+    pub(super) async fn set(&self, name: &str, value: &str) -> Result<(), AccountError> {
+        sqlx::query("insert or replace into settings (name, value) values (?, ?)")
+            .bind(name)
+            .bind(value)
+            .execute(&self.pool)
+            .await?;
+        Ok(())
     }
 
     pub(super) async fn insert(&self, account: &Account, at: &Datetime) -> Result<(), AccountError> {

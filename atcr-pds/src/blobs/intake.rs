@@ -135,10 +135,17 @@ impl Blobs {
         loop {
             let _alone = self.sweeping.write().await;
             let forgotten = repos.forget_blobs(before.clone(), SWEEP_STEP).await?;
+            let mut failed = None;
             for (did, cid) in &forgotten {
-                self.storage.delete(did, cid).await?;
+                match self.storage.delete(did, cid).await {
+                    Ok(()) => removed += 1,
+                    // They are forgotten: each is tried now or never.
+                    Err(error) => failed = Some(error),
+                }
             }
-            removed += forgotten.len();
+            if let Some(error) = failed {
+                return Err(error.into());
+            }
             if forgotten.len() < SWEEP_STEP {
                 return Ok(removed);
             }

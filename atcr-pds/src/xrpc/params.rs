@@ -64,6 +64,13 @@ impl Params {
         texts.into_iter().map(|text| self.parse(name, text)).collect()
     }
 
+    /// A whole number that may be left out.
+    pub fn number(&self, name: &str) -> Result<Option<i64>, XrpcError> {
+        let Some(text) = self.text(name) else { return Ok(None) };
+        let expected = |_| self.invalid(format_args!("Expected integer value type (got \"{text}\")"));
+        text.parse().map(Some).map_err(expected)
+    }
+
     /// A whole number within `range`, or `default` when it is left out.
     pub fn integer(
         &self,
@@ -71,10 +78,7 @@ impl Params {
         range: RangeInclusive<usize>,
         default: usize,
     ) -> Result<usize, XrpcError> {
-        let Some(text) = self.text(name) else { return Ok(default) };
-        let number: i64 = text
-            .parse()
-            .map_err(|_| self.invalid(format_args!("Expected integer value type (got \"{text}\")")))?;
+        let Some(number) = self.number(name)? else { return Ok(default) };
         let (least, most) = range.into_inner();
         match usize::try_from(number) {
             Ok(number) if number > most => {

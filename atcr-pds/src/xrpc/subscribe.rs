@@ -52,7 +52,7 @@ pub(super) async fn subscribe_repos(
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, XrpcError> {
     let upgrade = upgrade.map_err(|error| XrpcError::invalid_request(error.to_string()))?;
-    let cursor = params.optional::<i64>("cursor");
+    let cursor = params.number("cursor");
     Ok(upgrade
         .max_message_size(MAX_CLIENT_MESSAGE)
         .max_frame_size(MAX_CLIENT_MESSAGE)
@@ -97,11 +97,14 @@ async fn serve(server: Server, socket: WebSocket, cursor: Result<Option<i64>, Xr
         end = produce(&server, &mut sink, cursor) => end,
         () = ignore(stream) => End::Gone,
     };
-    let End::Error { error, message } = end else { return };
     let last_word = async {
-        sink.send(Message::Binary(error_frame(error, &message))).await?;
-        let close = CloseFrame { code: close_code::POLICY, reason: error.into() };
-        sink.send(Message::Close(Some(close))).await
+        if let End::Error { error, message } = end {
+            sink.send(Message::Binary(error_frame(error, &message))).await?;
+            let close = CloseFrame { code: close_code::POLICY, reason: error.into() };
+            sink.send(Message::Close(Some(close))).await?;
+        }
+        // Sends the answer to a consumer's own farewell as well.
+        sink.close().await
     };
     // Whoever does not even read this is cut off.
     let _ = timeout(server.0.subscribe.last_word, last_word).await;

@@ -84,7 +84,7 @@ pub(super) async fn get_repo_status(
 }
 
 fn repo_cursor(params: &Params) -> Result<Option<RepoId>, XrpcError> {
-    Ok(params.optional::<i64>("cursor")?.map(RepoId))
+    Ok(params.number("cursor")?.map(RepoId))
 }
 
 pub(super) async fn list_repos(

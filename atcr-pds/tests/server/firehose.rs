@@ -277,6 +277,14 @@ async fn what_a_consumer_says_is_ignored_and_too_much_of_it_ends_the_stream() {
 }
 
 #[tokio::test]
+async fn a_farewell_is_answered() {
+    let world = World::new().await;
+    let mut stream = Stream::open(&world.serve().await, "").await;
+    stream.0.close(None).await.unwrap();
+    assert!(matches!(stream.message().await, Some(Message::Close(_))));
+}
+
+#[tokio::test]
 async fn changes_of_an_account_are_events() {
     let world = World::new().await;
     let mut stream = Stream::open(&world.serve().await, "").await;

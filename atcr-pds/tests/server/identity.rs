@@ -60,6 +60,30 @@ async fn a_handle_changes_in_the_directory_and_here() {
 }
 
 #[tokio::test]
+async fn documents_follow_the_server_to_another_url() {
+    let dir = tempfile::tempdir().unwrap();
+    let plc = atcr_pds::plc::directory::Directory::open(None, atcr_pds::Clock::system()).await.unwrap();
+    let open = async |url: &str| {
+        let mut config =
+            atcr_pds::accounts::PdsConfig::new(url.parse().unwrap(), std::sync::Arc::new(plc.clone()));
+        config.data_dir = Some(dir.path().to_owned());
+        atcr_pds::accounts::Pds::open(config).await.unwrap()
+    };
+    let first = open("http://localhost:1000").await;
+    let did = first.create_account(&ALICE.parse().unwrap(), "pw", "alice@example.test").await.unwrap();
+    drop(first);
+    for (url, operations) in
+        [("http://localhost:1000", 1), ("http://localhost:2000", 2), ("http://localhost:2000", 2)]
+    {
+        drop(open(url).await);
+        let log = plc.audit_log(&did).await.unwrap();
+        assert_eq!(log.len(), operations, "{url}");
+        let state = atcr_pds::plc::validate_log(&did, &log).unwrap().unwrap();
+        assert_eq!(state.services["atproto_pds"].endpoint, url);
+    }
+}
+
+#[tokio::test]
 async fn an_account_that_is_off_is_not_served_and_takes_no_writes() {
     let world = World::new().await;
     let did = world.alice.did.clone();

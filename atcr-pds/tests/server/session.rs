@@ -234,6 +234,24 @@ async fn accounts_are_made_over_the_wire() {
 }
 
 #[tokio::test]
+async fn an_account_without_its_repo_gets_one_at_the_next_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = World::with(|config| config.data_dir = Some(dir.path().to_owned())).await;
+    let did = world.alice.did.clone();
+    drop(world);
+    // As a crash leaves it between the account and its repo.
+    for entry in std::fs::read_dir(dir.path()).unwrap() {
+        let path = entry.unwrap().path();
+        if path.file_name().unwrap().to_string_lossy().starts_with("repos.sqlite") {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+    let world = World::with(|config| config.data_dir = Some(dir.path().to_owned())).await;
+    assert_eq!(world.alice.did, did);
+    world.put("io.atcr.tag", "x", json!({})).await.ok();
+}
+
+#[tokio::test]
 async fn of_many_who_want_one_handle_one_gets_it() {
     let world = World::new().await;
     let handle = "carol.test".parse().unwrap();
