@@ -5,6 +5,8 @@
 
 mod app_password;
 mod attempts;
+#[cfg(any(test, feature = "contract"))]
+pub mod contract;
 mod locks;
 mod memory;
 mod pds;
@@ -14,6 +16,7 @@ mod service_tokens;
 mod sign_in;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+mod static_sign_in;
 mod store;
 
 use std::fmt::Debug;
@@ -31,6 +34,7 @@ pub use sealing::{SealError, SealingKey};
 pub use sign_in::{SignIn, SignInError};
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteSessionStore;
+pub use static_sign_in::StaticSignIn;
 pub use store::{SessionStore, SessionStoreError, StoredSession};
 
 /// Acts at accounts' PDSs in their name.

@@ -57,6 +57,11 @@ impl Pds {
         Self { egress, clock }
     }
 
+    /// The longest that a call of a session method takes.
+    pub(super) fn timeout(&self) -> Duration {
+        self.egress.policy().total_timeout
+    }
+
     pub(super) async fn create_session(
         &self,
         pds: &Url,
@@ -101,7 +106,7 @@ impl Pds {
         method: &str,
         input: &Value,
     ) -> Result<T, Refusal> {
-        let mut request = client.begin(Method::POST, method)?.timeout(self.egress.policy().total_timeout);
+        let mut request = client.begin(Method::POST, method)?.timeout(self.timeout());
         if !input.is_null() {
             request = request.json(input);
         }

@@ -4,6 +4,7 @@ use std::time::Duration;
 use atcr_core::syntax::Did;
 use atcr_core::xrpc::XrpcError;
 use serde::Deserialize;
+use tokio::time::Instant;
 
 use super::locks::Locks;
 use super::pds::Pds;
@@ -13,8 +14,9 @@ use crate::jwt;
 
 /// An access token is not used any more when it has less than this left.
 const MARGIN: Duration = Duration::from_secs(60);
-/// The right to redeem a refresh token is taken for this long: longer than any exchange with a PDS may take.
-const LEASE: Duration = Duration::from_secs(60);
+/// The right to redeem a refresh token is taken for the longest that an exchange with a PDS may take, and this: the
+/// time to save the answer.
+const SAVING: Duration = Duration::from_secs(15);
 /// How often another process's redemption is looked for.
 const POLL: Duration = Duration::from_millis(100);
 /// How often saving a redeemed session is tried.
@@ -62,6 +64,9 @@ impl Refresher {
 
     async fn refresh(&self, did: &Did, stale: Option<&str>) -> Result<StoredSession, SessionError> {
         let _one_at_a_time = self.locks.lock(did).await;
+        let lease = self.pds.timeout().saturating_add(SAVING);
+        // Measured by a clock that nobody sets: a lease that was taken in the future must not hang us.
+        let patience = Instant::now() + lease.saturating_mul(2);
         loop {
             let Some((session, version)) = self.store.get(did).await? else {
                 return Err(SessionError::NoSession(did.clone()));
@@ -70,7 +75,14 @@ impl Refresher {
                 return Ok(session);
             }
             let now = self.clock.unix();
-            if !self.store.lease(did, version, now, now.saturating_add(whole_seconds(LEASE))).await? {
+            if !self.store.lease(did, version, now, now.saturating_add(whole_seconds(lease))).await? {
+                if Instant::now() > patience {
+                    return Err(SessionStoreError::new(
+                        "another process holds a session for too long",
+                        "lease",
+                    )
+                    .into());
+                }
                 // Another process is at it, or has just finished.
                 tokio::time::sleep(POLL).await;
                 continue;

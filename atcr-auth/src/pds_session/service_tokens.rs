@@ -33,7 +33,7 @@ pub(super) struct ServiceTokens {
 
 impl ServiceTokens {
     pub(super) fn new(clock: Clock) -> Self {
-        let tokens = Cache::builder().max_capacity(50_000).time_to_live(LIFETIME).build();
+        let tokens = Cache::builder().max_capacity(20_000).time_to_live(LIFETIME).build();
         Self { clock, tokens, locks: Locks::new() }
     }
 

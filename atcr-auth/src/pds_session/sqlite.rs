@@ -98,14 +98,12 @@ impl SessionStore for SqliteSessionStore {
         let Some(row) = row else { return Ok(None) };
         let version: i64 = row.try_get(0).map_err(read)?;
         let sealed: &[u8] = row.try_get(1).map_err(read)?;
-        let session = self.key.open(did.as_str(), sealed).ok();
-        match session.and_then(|json| serde_json::from_slice(&json).ok()) {
-            Some(session) => Ok(Some((session, version))),
-            None => {
-                tracing::warn!(%did, "a stored session does not open with the configured key; its owner must sign in again");
-                Ok(None)
-            }
+        let json = self.key.open(did.as_str(), sealed).ok();
+        let session = json.and_then(|json| serde_json::from_slice(&json).ok());
+        if session.is_none() {
+            tracing::warn!(%did, "a stored session does not open with the configured key; its owner must sign in again");
         }
+        Ok(session.map(|session| (session, version)))
     }
 
     async fn put(&self, session: &StoredSession) -> Result<(), SessionStoreError> {

@@ -34,7 +34,8 @@ impl Debug for StoredSession {
 
 /// Keeps one session for each account, for any number of processes.
 ///
-/// Every change gives a session a new version that it never had before. Contract: what was put is there after a
+/// Every change gives a session a new version that it never had before. Contract, checked by the suite
+/// in the module `contract` (feature of that name): what was put is there after a
 /// restart (but for stores that say they forget); of several [`SessionStore::lease`] calls for one version, wherever
 /// they are made, one succeeds until the lease runs out or is released.
 #[async_trait]

@@ -62,18 +62,14 @@ impl TokenAuthorizer {
     }
 
     fn challenge(&self, resource: &Resource<'_>, error: Option<&str>, message: String) -> Rejection {
-        let mut header =
-            format!(r#"Bearer realm="{}",service="{}""#, self.realm, quotable(self.verifier.service()));
-        match resource {
-            Resource::Api => {}
-            Resource::Catalog => header.push_str(r#",scope="registry:catalog:*""#),
-            Resource::Repository(name, action) => {
-                header.push_str(&format!(r#",scope="{}""#, scope(name, *action)));
-            }
-        }
-        if let Some(error) = error {
-            header.push_str(&format!(r#",error="{error}""#));
-        }
+        let service = quotable(self.verifier.service());
+        let scope = match resource {
+            Resource::Api => String::new(),
+            Resource::Catalog => r#",scope="registry:catalog:*""#.to_owned(),
+            Resource::Repository(name, action) => format!(r#",scope="{}""#, scope(name, *action)),
+        };
+        let error = error.map(|error| format!(r#",error="{error}""#)).unwrap_or_default();
+        let header = format!(r#"Bearer realm="{}",service="{service}"{scope}{error}"#, self.realm);
         Rejection::Challenge { www_authenticate: header, message }
     }
 }

@@ -21,45 +21,45 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 use url::Url;
 
-pub const NOW: i64 = 1_800_000_000;
-pub const PASSWORD: &str = "abcd-efgh-ijkl-mnop";
+pub(crate) const NOW: i64 = 1_800_000_000;
+pub(crate) const PASSWORD: &str = "abcd-efgh-ijkl-mnop";
 
-pub struct FakePds {
-    pub url: Url,
-    pub clock: Clock,
-    pub resolver: Arc<StaticResolver>,
-    pub state: Arc<Shared>,
+pub(crate) struct FakePds {
+    pub(crate) url: Url,
+    pub(crate) clock: Clock,
+    pub(crate) resolver: Arc<StaticResolver>,
+    pub(crate) state: Arc<Shared>,
 }
 
-pub struct Shared {
-    pub inner: Mutex<Inner>,
+pub(crate) struct Shared {
+    pub(crate) inner: Mutex<Inner>,
     clock: Clock,
 }
 
 #[derive(Default)]
-pub struct Inner {
-    pub calls: BTreeMap<String, usize>,
+pub(crate) struct Inner {
+    pub(crate) calls: BTreeMap<String, usize>,
     accounts: HashMap<String, SigningKey>,
     /// Refresh token → account; redeemed ones are taken out.
     refresh: HashMap<String, String>,
     access: HashMap<String, String>,
     serial: usize,
     /// What the next calls of a method answer instead, in order.
-    pub scripted: HashMap<String, Vec<(StatusCode, Value)>>,
+    pub(crate) scripted: HashMap<String, Vec<(StatusCode, Value)>>,
     /// The account that createSession answers with, whoever asked.
-    pub impostor: Option<String>,
+    pub(crate) impostor: Option<String>,
     /// How long refreshSession takes.
-    pub refresh_takes: Duration,
+    pub(crate) refresh_takes: Duration,
     /// Redemptions of tokens that had been redeemed before.
-    pub double_redemptions: usize,
-    pub redeemed: Vec<String>,
+    pub(crate) double_redemptions: usize,
+    pub(crate) redeemed: Vec<String>,
     /// Bodies that came with methods that take none.
-    pub unwanted_bodies: usize,
-    pub header: Option<(&'static str, String)>,
+    pub(crate) unwanted_bodies: usize,
+    pub(crate) header: Option<(&'static str, String)>,
 }
 
 impl FakePds {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let clock = Clock::manual(NOW);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url: Url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
@@ -72,7 +72,7 @@ impl FakePds {
         pds
     }
 
-    pub fn add(&self, did: &str, handle: &str) {
+    pub(crate) fn add(&self, did: &str, handle: &str) {
         let key = SigningKey::generate(Curve::K256).unwrap();
         self.resolver.insert(DidDocument::new(
             did.parse().unwrap(),
@@ -83,48 +83,48 @@ impl FakePds {
         self.lock().accounts.insert(did.to_owned(), key);
     }
 
-    pub fn lock(&self) -> MutexGuard<'_, Inner> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
         self.state.inner.lock().unwrap()
     }
 
-    pub fn calls(&self, method: &str) -> usize {
+    pub(crate) fn calls(&self, method: &str) -> usize {
         self.lock().calls.get(method).copied().unwrap_or_default()
     }
 
-    pub fn total_calls(&self) -> usize {
+    pub(crate) fn total_calls(&self) -> usize {
         self.lock().calls.values().sum()
     }
 
     /// What the next call of a method answers.
-    pub fn script(&self, method: &str, status: u16, error: &str) {
+    pub(crate) fn script(&self, method: &str, status: u16, error: &str) {
         let body = json!({ "error": error, "message": "as the test wants it" });
         let status = StatusCode::from_u16(status).unwrap();
         self.lock().scripted.entry(method.to_owned()).or_default().push((status, body));
     }
 
     /// Forgets every session, as a PDS does when an app password is revoked.
-    pub fn revoke_everything(&self) {
+    pub(crate) fn revoke_everything(&self) {
         let mut inner = self.lock();
         inner.refresh.clear();
         inner.access.clear();
     }
 
     /// Access tokens are refused before their time, as after a change of the PDS's key.
-    pub fn refuse_access_tokens(&self) {
+    pub(crate) fn refuse_access_tokens(&self) {
         self.lock().access.clear();
     }
 
-    pub fn identities(&self) -> IdentityResolver {
+    pub(crate) fn identities(&self) -> IdentityResolver {
         IdentityResolver::new(self.resolver.clone(), self.resolver.clone())
     }
 
-    pub fn sessions(&self, store: Arc<dyn SessionStore>) -> AppPasswordSessions {
+    pub(crate) fn sessions(&self, store: Arc<dyn SessionStore>) -> AppPasswordSessions {
         let egress = Egress::new(EgressPolicy::development()).unwrap();
         AppPasswordSessions::new(self.identities(), egress, store, self.clock.clone()).unwrap()
     }
 }
 
-pub fn did(text: &str) -> Did {
+pub(crate) fn did(text: &str) -> Did {
     text.parse().unwrap()
 }
 
@@ -217,11 +217,8 @@ async fn answer(
         Some(answer) => answer,
         None => inner.call(&method, bearer.unwrap_or_default(), &params, &body, &shared.clock),
     };
-    let mut response = if value.is_null() {
-        status.into_response()
-    } else {
-        (status, axum::Json(value)).into_response()
-    };
+    let mut response =
+        if value.is_null() { status.into_response() } else { (status, axum::Json(value)).into_response() };
     if let Some((name, value)) = &inner.header {
         response.headers_mut().insert(*name, value.parse().unwrap());
     }

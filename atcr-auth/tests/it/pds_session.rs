@@ -235,6 +235,28 @@ async fn a_caller_that_stops_waiting_does_not_lose_the_redeemed_session() {
 }
 
 #[tokio::test]
+async fn a_process_that_died_while_it_refreshed_is_waited_for_no_longer_than_its_lease() {
+    let pds = FakePds::start().await;
+    let store = memory();
+    let sessions = pds.sessions(store.clone());
+    let alice = did("did:plc:alice");
+    sessions.sign_in("alice.test", PASSWORD).await.unwrap();
+    pds.clock.advance(Duration::from_secs(7199));
+    let (_, version) = store.get(&alice).await.unwrap().unwrap();
+    assert!(store.lease(&alice, version, pds.clock.unix(), pds.clock.unix() + 30).await.unwrap());
+    let waiting = tokio::spawn({
+        let (sessions, alice) = (sessions.clone(), alice.clone());
+        async move { sessions.query(&alice, "x.y.z", &[]).await }
+    });
+    // It looks at the store, and asks the PDS nothing while the lease lasts.
+    let early = tokio::time::timeout(Duration::from_millis(300), sessions.query(&alice, "x.y.z", &[])).await;
+    assert!(early.is_err() && pds.calls(REFRESH) == 0);
+    pds.clock.advance(Duration::from_secs(30));
+    waiting.await.unwrap().unwrap();
+    assert_eq!(pds.calls(REFRESH), 1);
+}
+
+#[tokio::test]
 async fn a_session_ends_when_its_refresh_is_refused_and_survives_a_fault() {
     let pds = FakePds::start().await;
     let sessions = pds.sessions(memory());

@@ -2,7 +2,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use atcr_auth::registry_token::{RepositoryAccess, TokenError};
-use atcr_auth::{Clock, NamespacePolicy, TokenAuthorizer, TokenConfig, TokenIssuer, TokenKeys, TokenVerifier};
+use atcr_auth::{
+    Clock, NamespacePolicy, TokenAuthorizer, TokenConfig, TokenIssuer, TokenKeys, TokenVerifier,
+};
 use atcr_core::authorizer::{Action, Authorizer, Credentials, Rejection, Resource, contract};
 use atcr_core::did_resolver::{DidDocument, HandleResolver, IdentityResolver, ResolveError, StaticResolver};
 use atcr_core::oci::RepositoryName;
@@ -115,13 +117,15 @@ async fn keeps_the_contract_of_an_authorizer() {
         bearer(&foreign.issue(&alice(), &[access("alice.test/app", &both)]).unwrap().token),
         bearer(&world.issuer.issue_refresh(&account).unwrap().token),
     ];
-    contract::check(&world.registry, &name("alice.test/app"), &name("bob.test/app"), &bearer(&good), &bad).await;
+    contract::check(&world.registry, &name("alice.test/app"), &name("bob.test/app"), &bearer(&good), &bad)
+        .await;
 }
 
 #[tokio::test]
 async fn a_token_says_what_clients_and_other_services_expect() {
     let world = world();
-    let issued = world.issuer.issue(&alice(), &[access("alice.test/app", &[Action::Pull, Action::Push])]).unwrap();
+    let issued =
+        world.issuer.issue(&alice(), &[access("alice.test/app", &[Action::Pull, Action::Push])]).unwrap();
     let (header, claims) = parts(&issued.token);
     assert_eq!(header, json!({ "alg": "ES256", "typ": "JWT", "kid": world.keys.key_id() }));
     let jti = claims["jti"].as_str().unwrap();
@@ -177,6 +181,9 @@ async fn a_remembered_token_still_expires() {
     assert_eq!(fresh.verify(&token).await.unwrap_err(), error);
 }
 
+/// What a test does to header and claims.
+type Change = fn(&mut Value, &mut Value);
+
 /// A token of this registry's key whose header and claims the test has changed.
 fn forge(world: &World, change: impl Fn(&mut Value, &mut Value)) -> String {
     let token = world.issuer.issue(&alice(), &[access("alice.test/app", &[Action::Pull])]).unwrap().token;
@@ -185,7 +192,8 @@ fn forge(world: &World, change: impl Fn(&mut Value, &mut Value)) -> String {
     let encode = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
     let signed = format!("{}.{}", encode(&header), encode(&claims));
     let key = p256::ecdsa::SigningKey::from(
-        <p256::SecretKey as p256::pkcs8::DecodePrivateKey>::from_pkcs8_pem(&world.keys.to_pem().unwrap()).unwrap(),
+        <p256::SecretKey as p256::pkcs8::DecodePrivateKey>::from_pkcs8_pem(&world.keys.to_pem().unwrap())
+            .unwrap(),
     );
     let signature: p256::ecdsa::Signature = p256::ecdsa::signature::Signer::sign(&key, signed.as_bytes());
     format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature.to_bytes()))
@@ -194,7 +202,6 @@ fn forge(world: &World, change: impl Fn(&mut Value, &mut Value)) -> String {
 #[tokio::test]
 async fn refuses_every_hostile_token_by_name() {
     let world = world();
-    type Change = fn(&mut Value, &mut Value);
     let cases: [(&str, Change, TokenError); 20] = [
         ("alg none", |h, _| h["alg"] = "none".into(), TokenError::Malformed),
         ("alg HS256", |h, _| h["alg"] = "HS256".into(), TokenError::BadSignature),
@@ -237,7 +244,8 @@ async fn refuses_every_hostile_token_by_name() {
 #[tokio::test]
 async fn a_token_for_one_repository_or_action_is_good_for_no_other() {
     let world = world();
-    let token = world.issuer.issue(&alice(), &[access("alice.test/app", &[Action::Pull, Action::Push])]).unwrap();
+    let token =
+        world.issuer.issue(&alice(), &[access("alice.test/app", &[Action::Pull, Action::Push])]).unwrap();
     let token = world.verifier.verify(&token.token).await.unwrap();
     assert!(token.allows(&name("alice.test/app"), Action::Push));
     assert!(!token.allows(&name("alice.test/app"), Action::Delete), "push brings no delete");
@@ -258,14 +266,18 @@ async fn ask(world: &World, token: &str, repository: &str, action: Action) -> Re
 #[tokio::test]
 async fn challenges_for_a_right_that_could_be_had_and_denies_one_that_could_not() {
     let world = world();
-    let token = |principal| world.issuer.issue(principal, &[access("alice.test/app", &[Action::Pull])]).unwrap().token;
+    let token = |principal| {
+        world.issuer.issue(principal, &[access("alice.test/app", &[Action::Pull])]).unwrap().token
+    };
     let (signed_in, anonymous) = (token(&alice()), token(&Principal::Anonymous));
 
     // Her own repository, by each of its names: a better token is to be had.
     for own in ["alice.test/app", "did-plc-alice/app", "did:plc:alice/app"] {
         for (action, scope) in [(Action::Push, "pull,push"), (Action::Delete, "delete")] {
             let rejection = ask(&world, &signed_in, own, action).await.unwrap_err();
-            let Rejection::Challenge { www_authenticate, .. } = rejection else { panic!("{own}: {rejection:?}") };
+            let Rejection::Challenge { www_authenticate, .. } = rejection else {
+                panic!("{own}: {rejection:?}")
+            };
             assert_eq!(
                 www_authenticate,
                 format!(
@@ -278,7 +290,10 @@ async fn challenges_for_a_right_that_could_be_had_and_denies_one_that_could_not(
     let pull = ask(&world, &signed_in, "bob.test/app", Action::Pull).await;
     assert!(matches!(pull, Err(Rejection::Challenge { .. })), "{pull:?}");
     let push = ask(&world, &anonymous, "alice.test/app", Action::Push).await;
-    assert!(matches!(&push, Err(Rejection::Challenge { message, .. }) if message.contains("docker login")), "{push:?}");
+    assert!(
+        matches!(&push, Err(Rejection::Challenge { message, .. }) if message.contains("docker login")),
+        "{push:?}"
+    );
 
     // Somebody else's, nobody's, and what no account is named like: denied, with the reason.
     for (other, reason) in [
@@ -302,7 +317,8 @@ async fn challenges_for_a_right_that_could_be_had_and_denies_one_that_could_not(
 async fn pulls_without_a_token_are_challenged_unless_they_are_let_in() {
     let world = world();
     let app = name("alice.test/app");
-    let rejection = world.registry.authorize(&Credentials::None, &Resource::Repository(&app, Action::Pull)).await;
+    let rejection =
+        world.registry.authorize(&Credentials::None, &Resource::Repository(&app, Action::Pull)).await;
     let Err(Rejection::Challenge { www_authenticate, .. }) = rejection else { panic!("{rejection:?}") };
     assert!(www_authenticate.ends_with(r#"scope="repository:alice.test/app:pull""#), "{www_authenticate}");
     let rejection = world.registry.authorize(&Credentials::None, &Resource::Api).await;
@@ -330,7 +346,8 @@ async fn keys_rotate_without_refusing_a_token() {
     let next = Arc::new(TokenKeys::generate().unwrap().with_previous(&world.keys));
     let verifier = TokenVerifier::new(next.clone(), config.clone(), world.clock.clone());
     verifier.verify(&token).await.unwrap();
-    let newer = TokenIssuer::new(next.clone(), config.clone(), world.clock.clone()).issue(&alice(), &[]).unwrap();
+    let newer =
+        TokenIssuer::new(next.clone(), config.clone(), world.clock.clone()).issue(&alice(), &[]).unwrap();
     verifier.verify(&newer.token).await.unwrap();
     assert_eq!(world.verifier.verify(&newer.token).await.unwrap_err(), TokenError::UnknownKey);
     let ids: Vec<Value> =

@@ -1,13 +1,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use atcr_auth::pds_session::MemorySessionStore;
+use atcr_auth::pds_session::{MemorySessionStore, StaticSignIn};
 use atcr_auth::registry_token::VerifiedToken;
 use atcr_auth::{
-    AppPasswordSessions, NamespacePolicy, PdsSessions as _, SignIn as _, TokenConfig, TokenEndpoint, TokenIssuer,
-    TokenKeys, TokenVerifier,
+    AppPasswordSessions, NamespacePolicy, PdsSessions as _, SignIn as _, TokenConfig, TokenEndpoint,
+    TokenIssuer, TokenKeys, TokenVerifier,
 };
-use atcr_core::Principal;
+use atcr_core::{Account, Principal, Proof};
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode};
@@ -64,7 +64,8 @@ impl World {
 
     async fn post(&self, form: &[(&str, &str)]) -> Answer {
         let form = form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
-        let request = Request::post("/auth/token").header("content-type", "application/x-www-form-urlencoded");
+        let request =
+            Request::post("/auth/token").header("content-type", "application/x-www-form-urlencoded");
         self.send(request.body(Body::from(form)).unwrap()).await
     }
 
@@ -85,7 +86,9 @@ const ALICE: Option<(&str, &str)> = Some(("alice.test", PASSWORD));
 #[tokio::test]
 async fn a_login_without_scope_is_a_check_of_the_password() {
     let world = world().await;
-    let answer = world.get(ALICE, &[("account", "alice.test"), ("client_id", "docker"), ("service", "registry.example")]).await;
+    let answer = world
+        .get(ALICE, &[("account", "alice.test"), ("client_id", "docker"), ("service", "registry.example")])
+        .await;
     let (principal, token) = world.read(&answer).await;
     assert_eq!((principal.as_str(), token.access.len()), ("did:plc:alice", 0));
     assert_eq!(answer.body["token"], answer.body["access_token"]);
@@ -196,9 +199,14 @@ async fn a_refresh_token_is_good_while_the_session_lasts_and_for_nothing_else() 
 #[tokio::test]
 async fn a_session_that_its_pds_has_ended_takes_the_refresh_token_with_it() {
     let world = world().await;
-    let answer = world.post(&[
-        ("grant_type", "password"), ("username", "alice.test"), ("password", PASSWORD), ("access_type", "offline"),
-    ]).await;
+    let answer = world
+        .post(&[
+            ("grant_type", "password"),
+            ("username", "alice.test"),
+            ("password", PASSWORD),
+            ("access_type", "offline"),
+        ])
+        .await;
     let refresh = answer.body["refresh_token"].as_str().unwrap();
     world.pds.revoke_everything();
     assert!(world.sessions.query(&did("did:plc:alice"), "x.y.z", &[]).await.is_err());
@@ -213,7 +221,11 @@ async fn each_failure_has_its_status_and_says_what_to_do() {
         let error = &answer.body["errors"][0];
         assert!(error["message"].as_str().is_some_and(|text| !text.is_empty()), "{}", answer.body);
         assert!(!answer.body.to_string().contains(PASSWORD));
-        (answer.status.as_u16(), error["code"].as_str().unwrap().to_owned(), error["detail"]["reason"].clone())
+        (
+            answer.status.as_u16(),
+            error["code"].as_str().unwrap().to_owned(),
+            error["detail"]["reason"].clone(),
+        )
     };
     let wrong = world.get(Some(("alice.test", "wrong")), &[]).await;
     assert_eq!(error(&wrong), (401, "UNAUTHORIZED".into(), "wrong_password".into()));
@@ -250,7 +262,8 @@ async fn each_failure_has_its_status_and_says_what_to_do() {
     let scopes: Vec<String> = (0..20).map(|n| format!("repository:alice.test/r{n}:pull")).collect();
     assert_eq!(world.get(None, &[("scope", &scopes.join(" "))]).await.status, StatusCode::BAD_REQUEST);
     for header in ["Bearer abc", "Basic !!!", "Digest x"] {
-        let request = Request::get("/auth/token").header("authorization", header).body(Body::empty()).unwrap();
+        let request =
+            Request::get("/auth/token").header("authorization", header).body(Body::empty()).unwrap();
         assert_eq!(world.send(request).await.status, StatusCode::UNAUTHORIZED, "{header}");
     }
     let huge = Request::post("/auth/token").body(Body::from(vec![b'a'; 100_000])).unwrap();
@@ -273,4 +286,19 @@ async fn publishes_its_keys() {
     let key = &answer.body["keys"][0];
     assert_eq!((&key["kty"], &key["crv"], &key["alg"]), (&"EC".into(), &"P-256".into(), &"ES256".into()));
     assert!(key.get("d").is_none() && key["kid"].is_string());
+}
+
+#[tokio::test]
+async fn accounts_known_by_heart_need_no_pds() {
+    let account = Account {
+        did: did("did:plc:carol"),
+        handle: Some("carol.test".parse().unwrap()),
+        proof: Proof::Trusted,
+    };
+    let known = StaticSignIn::default().with("carol.test", "secret", account.clone());
+    assert_eq!(known.sign_in("carol.test", "secret").await.unwrap(), account);
+    assert!(known.sign_in("carol.test", "other").await.is_err());
+    assert!(known.sign_in("other.test", "secret").await.is_err());
+    assert_eq!(known.signed_in(&account.did).await.unwrap(), Some(account));
+    assert!(!format!("{known:?}").contains("secret"));
 }
