@@ -9,8 +9,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::cache::NodeCache;
 use super::event_log::EventLog;
+use super::import::{Import, Imported};
 use super::prepared::Writes;
-use super::source::{Blocks, Source};
+use super::source::Source;
 use super::writer::{QUEUE, Request, Writer};
 use super::{
     Applied, Event, Head, KeyStore, NewEvent, Page, Record, RecordPath, RepoError, Swap, Write, car, export,
@@ -114,6 +115,15 @@ impl Repos {
         self.ask(|reply| Request::Apply(writes, reply)).await
     }
 
+    /// Takes over the records of CAR files: makes those that are missing here and replaces those that differ, all in
+    /// one commit. Nothing is removed. Memory does not depend on the size of the files.
+    ///
+    /// The commit is announced by `#commit` when it fits into one event, else by `#sync`. Other writes wait
+    /// meanwhile. Blobs that the records name need not be there.
+    pub async fn import(&self, did: &Did, import: Import) -> Result<Imported, RepoError> {
+        self.ask(|reply| Request::Import(did.clone(), import, reply)).await
+    }
+
     /// Makes an empty commit with the key that the key store has now: what a key rotation asks for.
     pub async fn resign(&self, did: &Did) -> Result<Head, RepoError> {
         self.ask(|reply| Request::Resign(did.clone(), reply)).await
@@ -199,13 +209,12 @@ impl Repos {
     /// A CAR file that proves what the repo has at `path`, or that it has nothing there: the commit, the nodes on
     /// the way, and the record.
     pub async fn record_proof(&self, did: &Did, path: &RecordPath) -> Result<Bytes, RepoError> {
-        let snapshot = self.snapshot(did).await?;
+        let mut snapshot = self.snapshot(did).await?;
         let head = snapshot.info().head.cid;
         let data = snapshot.info().data;
         let mut nodes = Source::new(&self.nodes);
-        let blocks = Blocks::Snapshot(&*snapshot);
         let (path, found) = nodes
-            .run(&blocks, |nodes| {
+            .run(&mut snapshot, |nodes| {
                 let way = mst::path(nodes, &data, path.as_str())?;
                 Ok((way, mst::Tree::open(data).get(nodes, path.as_str())?))
             })

@@ -1,25 +1,50 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use ipld_core::cid::Cid;
 
 use super::RepoError;
 use super::cache::NodeCache;
 use super::mst::{MstError, NodeBlock, Nodes};
-use crate::store::{RepoId, RepoStore, Snapshot, StoreError, StoredBlock};
+use crate::store::{RepoId, RepoStore, Snapshot, StoreError, StoreWrite, StoredBlock};
 
-/// Where blocks come from when a tree asks for a node.
-pub(super) enum Blocks<'a> {
-    Store(&'a dyn RepoStore, RepoId),
-    Snapshot(&'a dyn Snapshot),
+/// Where blocks come from.
+#[async_trait]
+pub(super) trait Load: Send {
+    /// The blocks among `cids`, in any order.
+    async fn load(&mut self, cids: &[Cid]) -> Result<Vec<StoredBlock>, StoreError>;
+
+    /// What it means that a block is not there which another one refers to.
+    fn missing(&self, cid: &Cid) -> RepoError {
+        StoreError::Corrupt(format!("block {cid} is missing")).into()
+    }
 }
 
-impl Blocks<'_> {
-    async fn load(&self, cids: &[Cid]) -> Result<Vec<StoredBlock>, StoreError> {
-        match self {
-            Self::Store(store, repo) => store.blocks(*repo, cids).await,
-            Self::Snapshot(snapshot) => snapshot.blocks(cids).await,
-        }
+/// The blocks of a repo, now.
+pub(super) struct Stored<'a>(pub(super) &'a dyn RepoStore, pub(super) RepoId);
+
+#[async_trait]
+impl Load for Stored<'_> {
+    async fn load(&mut self, cids: &[Cid]) -> Result<Vec<StoredBlock>, StoreError> {
+        self.0.blocks(self.1, cids).await
+    }
+}
+
+#[async_trait]
+impl Load for Box<dyn Snapshot> {
+    async fn load(&mut self, cids: &[Cid]) -> Result<Vec<StoredBlock>, StoreError> {
+        self.blocks(cids).await
+    }
+}
+
+/// The blocks of a repo as a transaction has left them.
+pub(super) struct Written<'a>(pub(super) &'a mut dyn StoreWrite, pub(super) RepoId);
+
+#[async_trait]
+impl Load for Written<'_> {
+    async fn load(&mut self, cids: &[Cid]) -> Result<Vec<StoredBlock>, StoreError> {
+        self.0.blocks(self.1, cids).await
     }
 }
 
@@ -41,12 +66,17 @@ impl<'a> Source<'a> {
         Self { cache, held: HashMap::new() }
     }
 
+    /// Lets go of what is held.
+    pub(super) fn clear(&mut self) {
+        self.held.clear();
+    }
+
     pub(super) fn hold(&mut self, node: Arc<NodeBlock>) {
         self.held.insert(*node.cid(), node);
     }
 
     /// Loads nodes that the tree of a repo refers to, so they must be there.
-    pub(super) async fn load(&mut self, blocks: &Blocks<'_>, cids: &[Cid]) -> Result<(), RepoError> {
+    pub(super) async fn load(&mut self, blocks: &mut dyn Load, cids: &[Cid]) -> Result<(), RepoError> {
         for block in blocks.load(cids).await? {
             let node = Arc::new(NodeBlock::decode(block.bytes)?);
             self.cache.insert(node.clone());
@@ -54,14 +84,14 @@ impl<'a> Source<'a> {
         }
         match cids.iter().find(|cid| !self.held.contains_key(cid)) {
             None => Ok(()),
-            Some(cid) => Err(StoreError::Corrupt(format!("tree node {cid} is missing")).into()),
+            Some(cid) => Err(blocks.missing(cid)),
         }
     }
 
     /// Runs an operation on a tree until every node that it needs is there.
     pub(super) async fn run<T>(
         &mut self,
-        blocks: &Blocks<'_>,
+        blocks: &mut dyn Load,
         mut operation: impl FnMut(&Self) -> Result<T, RepoError>,
     ) -> Result<T, RepoError> {
         loop {
@@ -75,7 +105,7 @@ impl<'a> Source<'a> {
     /// Makes sure of the nodes that operations on many keys need, layer by layer, with one query per layer.
     pub(super) async fn prefetch(
         &mut self,
-        blocks: &Blocks<'_>,
+        blocks: &mut dyn Load,
         mut operations: Vec<impl Fn(&Self) -> Result<(), MstError>>,
     ) -> Result<(), RepoError> {
         loop {

@@ -8,5 +8,5 @@ pub use model::{
     BlobRow, NewHead, RecordChange, RecordRange, RepoChange, RepoId, RepoInfo, RepoStatus, StoredBlock,
     StoredRecord, WriteBatch,
 };
-pub use repo_store::{RepoStore, Snapshot, StoreError};
+pub use repo_store::{RepoStore, Snapshot, StoreError, StoreWrite};
 pub use sqlite::SqliteStore;

@@ -4,9 +4,9 @@ use async_trait::async_trait;
 use atcr_core::syntax::{Datetime, Did, Nsid, Tid};
 use ipld_core::cid::Cid;
 
-use super::{BlobRow, RecordRange, RepoId, RepoInfo, StoredBlock, StoredRecord, WriteBatch};
+use super::{BlobRow, RecordRange, RepoChange, RepoId, RepoInfo, StoredBlock, StoredRecord, WriteBatch};
 use crate::cbor::BlobRef;
-use crate::repo::{Event, RecordPath};
+use crate::repo::{Event, NewEvent, RecordPath};
 
 /// Why a store could not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -38,8 +38,8 @@ pub enum StoreError {
 /// events.
 ///
 /// Contract for every implementation:
-/// - [`RepoStore::write`] is one transaction. When it returns, everything is durable; when it fails or is cancelled,
-///   nothing of it is there. Sequence numbers are given inside it: consecutive, from 1, never twice.
+/// - When [`StoreWrite::commit`] returns, everything is durable; when it fails, or is never reached, nothing of the
+///   transaction is there. Sequence numbers are given inside it: consecutive, from 1, never twice.
 /// - Reads see whole transactions only, and all that were finished before the read began.
 /// - Blocks come back with bytes that have the hash of their CID, or the read fails with [`StoreError::Corrupt`].
 /// - Every method may be called at the same time as every other; one that is cancelled leaves nothing behind.
@@ -111,11 +111,41 @@ pub trait RepoStore: Send + Sync + 'static {
     /// Forgets events from before `before`; their numbers are not used again. Returns how many.
     async fn prune_events(&self, before: &Datetime) -> Result<u64, StoreError>;
 
+    /// Begins a transaction that writes. There is one at a time; the next waits for it.
+    async fn begin(&self) -> Result<Box<dyn StoreWrite>, StoreError>;
+
     /// Writes a batch in one transaction and returns its events, sequenced, with `time` as their time.
     ///
     /// # Errors
     /// [`StoreError::Conflict`] when a repo is not at the commit its change expects.
-    async fn write(&self, batch: WriteBatch, time: &Datetime) -> Result<Vec<Event>, StoreError>;
+    async fn write(&self, batch: WriteBatch, time: &Datetime) -> Result<Vec<Event>, StoreError> {
+        let mut transaction = self.begin().await?;
+        for change in &batch.changes {
+            transaction.apply(change).await?;
+        }
+        transaction.commit(batch.events, time).await
+    }
+}
+
+/// A transaction that writes. Dropped before [`StoreWrite::commit`], it leaves nothing.
+#[async_trait]
+pub trait StoreWrite: Send {
+    /// The blocks of a repo among `cids`, as this transaction has left them, in any order.
+    async fn blocks(&mut self, repo: RepoId, cids: &[Cid]) -> Result<Vec<StoredBlock>, StoreError>;
+
+    /// Makes a change. Several of one repo may follow each other; all but the last have no head, and all expect the
+    /// one from before the transaction.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] when the repo is not at the commit that the change expects.
+    async fn apply(&mut self, change: &RepoChange) -> Result<(), StoreError>;
+
+    /// Makes everything durable, and returns the events with their numbers and `time` as their time.
+    async fn commit(
+        self: Box<Self>,
+        events: Vec<NewEvent>,
+        time: &Datetime,
+    ) -> Result<Vec<Event>, StoreError>;
 }
 
 /// One repo as it was at a moment. Until it is dropped, every block that its newest commit of then can reach stays

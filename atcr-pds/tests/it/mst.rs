@@ -85,7 +85,8 @@ proptest! {
                     None => prop_assert_eq!(tree.remove(&nodes, &key), Err(MstError::KeyNotFound(key))),
                 },
                 Step::Write => {
-                    let new = write(&mut tree, &mut nodes).root;
+                    let written = write(&mut tree, &mut nodes);
+                    let new = written.root;
                     let (expected, scratch) = build(&model);
                     prop_assert_eq!(new, expected);
                     prop_assert_eq!(nodes.len(), scratch.len());
@@ -96,6 +97,10 @@ proptest! {
                     let found = diff(&history, &root, &new).unwrap();
                     prop_assert_eq!(&found, &changes(&committed, &model));
                     let proof = covering(&nodes, &new, found.iter().map(|c| &*c.key)).unwrap();
+                    for node in &written.added {
+                        let covered = proof.iter().any(|n| n.cid() == node.cid());
+                        prop_assert!(covered, "every new node is in the proof");
+                    }
                     let mut alone = NodeMap::default();
                     for node in proof {
                         alone.insert(node);

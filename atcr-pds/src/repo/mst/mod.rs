@@ -25,5 +25,6 @@ pub use key::{MAX_KEY, check_key, height};
 pub use list::{Range, list};
 pub use node::{Item, MAX_NODE_BYTES, NodeBlock};
 pub use nodes::{NodeMap, Nodes};
+pub(super) use proof::root_layer;
 pub use proof::{covering, invert, path};
 pub use tree::{Tree, Written};

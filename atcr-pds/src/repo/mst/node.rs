@@ -201,7 +201,7 @@ impl NodeBlock {
     }
 
     /// Checks that a node may stand at `layer`, between the keys `low` and `high`.
-    pub(super) fn check_place(
+    pub(in crate::repo) fn check_place(
         &self,
         layer: u8,
         low: Option<&str>,

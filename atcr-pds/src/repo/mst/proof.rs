@@ -8,7 +8,7 @@ use super::tree::Place;
 use super::{MstError, NodeBlock, Nodes, Tree};
 
 /// The layer of a root; `None` for the empty tree.
-pub(super) fn root_layer(block: &NodeBlock) -> Result<Option<u8>, MstError> {
+pub(in crate::repo) fn root_layer(block: &NodeBlock) -> Result<Option<u8>, MstError> {
     if block.layer().is_none() && block.items().next().is_some() {
         return Err(MstError::NotCanonical { cid: *block.cid(), what: "it is the root and has no entry" });
     }

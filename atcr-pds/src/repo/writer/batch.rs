@@ -8,7 +8,7 @@ use super::{Request, Writer};
 use crate::cbor;
 use crate::repo::mst::{MstError, NodeBlock, Tree, covering};
 use crate::repo::prepared::Writes;
-use crate::repo::source::{Blocks, Source};
+use crate::repo::source::{Source, Stored};
 use crate::repo::{Applied, Commit, Head, NewEvent, RecordPath, RepoError, car};
 use crate::store::{
     NewHead, RecordChange, RepoChange, RepoId, RepoInfo, RepoStatus, StoreError, StoredBlock, WriteBatch,
@@ -170,7 +170,8 @@ impl<'w> Batch<'w> {
                 self.events.push(event.clone());
                 Ok(Done::Event(self.events.len() - 1))
             }
-            Request::ForgetBlobs(..) => Ok(Done::Nothing),
+            // Both are done by the writer itself, one after the transaction, the other in one of its own.
+            Request::ForgetBlobs(..) | Request::Import(..) => Ok(Done::Nothing),
         }
     }
 
@@ -201,7 +202,7 @@ impl<'w> Batch<'w> {
         for (did, keys) in paths {
             let Some(Some(pending)) = self.repos.get(did) else { continue };
             let (repo, data) = (pending.info.id, pending.info.data);
-            let blocks = Blocks::Store(&*self.writer.store, repo);
+            let mut blocks = Stored(&*self.writer.store, repo);
             let operations = keys
                 .into_iter()
                 .map(|(key, removed)| {
@@ -214,7 +215,7 @@ impl<'w> Batch<'w> {
                     }
                 })
                 .collect();
-            self.nodes.prefetch(&blocks, operations).await?;
+            self.nodes.prefetch(&mut blocks, operations).await?;
         }
         Ok(())
     }

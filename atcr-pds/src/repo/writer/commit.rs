@@ -10,7 +10,7 @@ use super::batch::{Batch, Made};
 use crate::cbor;
 use crate::repo::mst::{MstError, NodeBlock, Nodes, Tree, Written, covering};
 use crate::repo::prepared::{PreparedRecord, Writes};
-use crate::repo::source::Blocks;
+use crate::repo::source::Stored;
 use crate::repo::{
     Applied, Commit, CommitEvent, Head, NewEvent, RecordPath, RepoError, RepoOp, Since, Swap, WriteResult,
     car,
@@ -23,7 +23,7 @@ pub(super) const MAX_EVENT_BLOCKS: usize = 2_000_000;
 /// What writes do to a tree.
 struct Plan<'w> {
     written: Written,
-    /// The nodes that prove the changes, the root first.
+    /// The nodes that prove the changes, the root first: all new ones are among them.
     proof: Vec<Arc<NodeBlock>>,
     /// What has changed on balance, one per path, with the record that is there now.
     ops: Vec<(RepoOp, Option<&'w PreparedRecord>)>,
@@ -74,6 +74,35 @@ fn plan<'w>(nodes: &dyn Nodes, info: &RepoInfo, writes: &'w Writes) -> Result<Pl
     Ok(Plan { written, proof, ops, results })
 }
 
+/// The event of a commit on top of `before`.
+///
+/// # Errors
+/// [`RepoError::CommitTooLarge`] when its blocks are more than an event may have.
+pub(super) fn event(
+    before: &RepoInfo,
+    head: Head,
+    commit: &Bytes,
+    proof: &[Arc<NodeBlock>],
+    ops: &[(RepoOp, Option<&PreparedRecord>)],
+) -> Result<NewEvent, RepoError> {
+    let mut slice: Vec<(&Cid, &Bytes)> = vec![(&head.cid, commit)];
+    slice.extend(proof.iter().map(|node| (node.cid(), node.bytes())));
+    let mut seen = HashSet::new();
+    let records = ops.iter().filter_map(|(_, record)| *record);
+    slice.extend(records.filter(|r| seen.insert(r.cid)).map(|r| (&r.cid, &r.bytes)));
+    let size: usize = slice.iter().map(|(_, bytes)| bytes.len() + 40).sum();
+    if size > MAX_EVENT_BLOCKS {
+        return Err(RepoError::CommitTooLarge(size));
+    }
+    Ok(NewEvent::Commit(Box::new(CommitEvent {
+        did: before.did.clone(),
+        head,
+        since: Some(Since { rev: before.head.rev, data: before.data }),
+        ops: ops.iter().map(|(op, _)| op.clone()).collect(),
+        blocks: car::encode(&[head.cid], slice),
+    })))
+}
+
 impl Writer {
     /// A revision after `last`, at the time it is or as shortly after as can be.
     pub(super) fn rev(&self, last: Option<Tid>) -> Tid {
@@ -92,8 +121,8 @@ impl Batch<'_> {
             return Err(RepoError::CommitSwap { actual: info.head.cid });
         }
         self.check_blobs(&info, writes).await?;
-        let blocks = Blocks::Store(&*self.writer.store, info.id);
-        let plan = self.nodes.run(&blocks, |nodes| plan(nodes, &info, writes)).await?;
+        let mut blocks = Stored(&*self.writer.store, info.id);
+        let plan = self.nodes.run(&mut blocks, |nodes| plan(nodes, &info, writes)).await?;
         if plan.ops.is_empty() && !writes.list.is_empty() {
             return Ok(Applied { commit: None, results: plan.results });
         }
@@ -109,8 +138,8 @@ impl Batch<'_> {
     pub(super) async fn empty_commit(&mut self, did: &Did) -> Result<(Made, NewEvent), RepoError> {
         let info = self.active(did)?.info.clone();
         let writes = Writes { did: did.clone(), swap: Swap::Anything, list: Vec::new() };
-        let blocks = Blocks::Store(&*self.writer.store, info.id);
-        let plan = self.nodes.run(&blocks, |nodes| plan(nodes, &info, &writes)).await?;
+        let mut blocks = Stored(&*self.writer.store, info.id);
+        let plan = self.nodes.run(&mut blocks, |nodes| plan(nodes, &info, &writes)).await?;
         self.commit(&info, plan.written, &plan.proof, &[]).await
     }
 
@@ -127,36 +156,16 @@ impl Batch<'_> {
         let commit = Commit::sign(&info.did, written.root, rev, &key)?.encode()?;
         let head = Head { cid: cbor::cid_for_cbor(&commit), rev };
 
-        let mut slice: Vec<(&Cid, &Bytes)> = vec![(&head.cid, &commit)];
-        let mut seen = HashSet::new();
-        for node in proof.iter().chain(&written.added) {
-            if seen.insert(node.cid()) {
-                slice.push((node.cid(), node.bytes()));
-            }
-        }
         let mut records = Vec::with_capacity(ops.len());
         let mut record_blocks = Vec::new();
         for (op, record) in ops {
             let blobs = record.map(|r| r.blobs.iter().map(|b| b.cid).collect()).unwrap_or_default();
             records.push(RecordChange { path: op.path.clone(), cid: op.cid, rev, blobs });
             if let Some(record) = record {
-                if seen.insert(&record.cid) {
-                    slice.push((&record.cid, &record.bytes));
-                }
                 record_blocks.push((record.cid, record.bytes.clone()));
             }
         }
-        let size: usize = slice.iter().map(|(_, bytes)| bytes.len() + 40).sum();
-        if size > MAX_EVENT_BLOCKS {
-            return Err(RepoError::CommitTooLarge(size));
-        }
-        let event = NewEvent::Commit(Box::new(CommitEvent {
-            did: info.did.clone(),
-            head,
-            since: Some(Since { rev: info.head.rev, data: info.data }),
-            ops: ops.iter().map(|(op, _)| op.clone()).collect(),
-            blocks: car::encode(&[head.cid], slice),
-        }));
+        let event = event(info, head, &commit, proof, ops)?;
         let made = Made {
             head: NewHead { head, data: written.root },
             commit,

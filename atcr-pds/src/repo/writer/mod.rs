@@ -2,6 +2,7 @@
 
 mod batch;
 mod commit;
+mod import;
 
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::cache::NodeCache;
 use super::event_log::EventLog;
 use super::prepared::Writes;
-use super::{Applied, Event, Head, KeyStore, NewEvent, RepoError};
+use super::{Applied, Event, Head, Import, Imported, KeyStore, NewEvent, RepoError};
 use crate::store::{RepoStatus, RepoStore, StoreError};
 use batch::{Batch, Done};
 
@@ -33,6 +34,7 @@ pub(super) enum Request {
     Resign(Did, Reply<Head>),
     SetStatus(Did, RepoStatus, Reply<()>),
     Delete(Did, Reply<()>),
+    Import(Did, Import, Reply<Imported>),
     Append(NewEvent, Reply<Arc<Event>>),
     ForgetBlobs(Datetime, usize, Reply<Vec<(Did, Cid)>>),
 }
@@ -57,7 +59,7 @@ impl Request {
             | Self::Resign(did, _)
             | Self::SetStatus(did, ..)
             | Self::Delete(did, _) => Some(did),
-            Self::Append(..) | Self::ForgetBlobs(..) => None,
+            Self::Import(..) | Self::Append(..) | Self::ForgetBlobs(..) => None,
         }
     }
 
@@ -84,6 +86,7 @@ impl Request {
             Self::SetStatus(.., reply) | Self::Delete(_, reply) => drop(reply.send(Err(error))),
             Self::Append(_, reply) => drop(reply.send(Err(error))),
             Self::ForgetBlobs(.., reply) => drop(reply.send(Err(error))),
+            Self::Import(.., reply) => drop(reply.send(Err(error))),
         }
     }
 }
@@ -111,13 +114,17 @@ impl Writer {
                     None => return,
                 },
             };
+            if let Request::Import(did, import, reply) = first {
+                drop(reply.send(self.import(&did, import).await));
+                continue;
+            }
             let (mut bytes, mut writes) = first.weight();
             let mut batch = vec![first];
             while batch.len() < BATCH && !batch.last().is_some_and(Request::ends_batch) {
                 let Ok(request) = requests.try_recv() else { break };
                 let (b, w) = request.weight();
                 (bytes, writes) = (bytes + b, writes + w);
-                if bytes > BATCH_BYTES || writes > BATCH_WRITES {
+                if bytes > BATCH_BYTES || writes > BATCH_WRITES || matches!(request, Request::Import(..)) {
                     next = Some(request);
                     break;
                 }

@@ -15,8 +15,8 @@ use sqlx::SqlitePool;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
 use super::{
-    BlobRow, RecordRange, RepoId, RepoInfo, RepoStore, Snapshot, StoreError, StoredBlock, StoredRecord,
-    WriteBatch,
+    BlobRow, RecordRange, RepoId, RepoInfo, RepoStore, Snapshot, StoreError, StoreWrite, StoredBlock,
+    StoredRecord,
 };
 use crate::cbor::BlobRef;
 use crate::repo::{Event, RecordPath};
@@ -180,7 +180,7 @@ impl RepoStore for SqliteStore {
         write::prune_events(&mut *self.writer.acquire().await?, before).await
     }
 
-    async fn write(&self, batch: WriteBatch, time: &Datetime) -> Result<Vec<Event>, StoreError> {
-        write::write(&mut *self.writer.acquire().await?, batch, time).await
+    async fn begin(&self) -> Result<Box<dyn StoreWrite>, StoreError> {
+        write::begin(&self.writer).await
     }
 }

@@ -1,29 +1,53 @@
+use async_trait::async_trait;
 use atcr_core::syntax::{Datetime, Did};
 use ipld_core::cid::Cid;
-use sqlx::{Connection as _, SqliteConnection};
+use sqlx::{Sqlite, SqliteConnection, SqlitePool, Transaction};
 
 use super::{read, row};
 use crate::cbor::BlobRef;
-use crate::repo::Event;
-use crate::store::{RecordChange, RepoChange, RepoId, RepoStatus, StoreError, StoredBlock, WriteBatch};
+use crate::repo::{Event, NewEvent};
+use crate::store::{RecordChange, RepoChange, RepoId, RepoStatus, StoreError, StoreWrite, StoredBlock};
 
-pub(super) async fn write(
+struct Writing(Transaction<'static, Sqlite>);
+
+/// Immediate: a transaction that begins by reading could not become a writing one while another process writes.
+pub(super) async fn begin(pool: &SqlitePool) -> Result<Box<dyn StoreWrite>, StoreError> {
+    Ok(Box::new(Writing(pool.begin_with("BEGIN IMMEDIATE").await?)))
+}
+
+#[async_trait]
+impl StoreWrite for Writing {
+    async fn blocks(&mut self, repo: RepoId, cids: &[Cid]) -> Result<Vec<StoredBlock>, StoreError> {
+        read::blocks(&mut self.0, repo, cids).await
+    }
+
+    async fn apply(&mut self, change: &RepoChange) -> Result<(), StoreError> {
+        apply(&mut self.0, change).await
+    }
+
+    async fn commit(
+        mut self: Box<Self>,
+        events: Vec<NewEvent>,
+        time: &Datetime,
+    ) -> Result<Vec<Event>, StoreError> {
+        let events = put_events(&mut self.0, &events, time).await?;
+        self.0.commit().await?;
+        Ok(events)
+    }
+}
+
+async fn put_events(
     db: &mut SqliteConnection,
-    batch: WriteBatch,
+    events: &[NewEvent],
     time: &Datetime,
 ) -> Result<Vec<Event>, StoreError> {
-    // Immediate: a transaction that begins by reading could not become a writing one while another process writes.
-    let mut tx = db.begin_with("BEGIN IMMEDIATE").await?;
-    for change in &batch.changes {
-        apply(&mut tx, change).await?;
-    }
-    let mut seq = if batch.events.is_empty() { 0 } else { read::newest_event(&mut tx).await? };
-    let mut events = Vec::with_capacity(batch.events.len());
-    for event in &batch.events {
+    let mut seq = if events.is_empty() { 0 } else { read::newest_event(&mut *db).await? };
+    let mut sequenced = Vec::with_capacity(events.len());
+    for event in events {
         seq += 1;
-        events.push(event.sequence(seq, time)?);
+        sequenced.push(event.sequence(seq, time)?);
     }
-    for piece in row::pieces(&events) {
+    for piece in row::pieces(&sequenced) {
         let sql = row::values("INSERT INTO events (seq, did, kind, time, body) VALUES", piece.len(), 5, "");
         let mut query = sqlx::query(sql);
         for event in piece {
@@ -34,10 +58,9 @@ pub(super) async fn write(
                 .bind(row::millis(time))
                 .bind(event.body.as_ref());
         }
-        query.execute(&mut *tx).await?;
+        query.execute(&mut *db).await?;
     }
-    tx.commit().await?;
-    Ok(events)
+    Ok(sequenced)
 }
 
 async fn apply(db: &mut SqliteConnection, change: &RepoChange) -> Result<(), StoreError> {
