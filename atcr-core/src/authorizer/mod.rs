@@ -18,7 +18,7 @@ use crate::oci::RepositoryName;
 
 /// Decides over each request to a registry before anything else happens.
 ///
-/// Contract, checked by [`contract`](crate::authorizer::contract): the decision depends on nothing but the credentials, the resource
+/// Contract, checked by the suite in `contract`: the decision depends on nothing but the credentials, the resource
 /// and the implementation's own state; invalid credentials are [`Rejection::Challenge`], never treated as none; each
 /// challenge carries at most one scope.
 #[async_trait]

@@ -32,7 +32,7 @@ pub fn byte_stream(bytes: impl Into<Bytes>) -> ByteStream {
 /// [`BlobStore::append`] takes one and gives the next, [`BlobStore::finish`] takes the last. The state travels with the
 /// client, so any replica that shares the store's storage can serve the next step, and a restart loses nothing.
 ///
-/// Contract, checked by [`contract`](crate::blob_store::contract):
+/// Contract, checked by the suite in `contract`:
 /// - a blob is visible whole or not at all, and only after `finish` answered with success;
 /// - what `finish` acknowledged is durable (as far as the implementation's storage is) and has the digest it was
 ///   finished with;

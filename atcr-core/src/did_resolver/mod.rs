@@ -28,7 +28,7 @@ use crate::syntax::{Did, DidMethod};
 
 /// Finds the document of a DID.
 ///
-/// Contract, checked by [`contract`](crate::did_resolver::contract): a document is given only for the DID it names itself
+/// Contract, checked by the suite in `contract`: a document is given only for the DID it names itself
 /// (`doc.id == did`); a DID that does not exist is [`ResolveError::NotFound`], one that cannot be looked up is
 /// [`ResolveError::Unavailable`], and the two are never confused.
 #[async_trait]

@@ -17,7 +17,7 @@ use crate::oci::{Digest, Manifest, MediaType, Reference, RepositoryName, Tag};
 
 /// Where a registry keeps manifests, and the tags that name them.
 ///
-/// Contract, checked by [`contract`](crate::manifest_store::contract):
+/// Contract, checked by the suite in `contract`:
 /// - what was put is what is got, byte for byte, with the media type it was put with;
 /// - a put with tags is one step: the manifest and all tags, or nothing;
 /// - a deletion is complete when it is acknowledged: the manifest, its tags and its place among the referrers of its

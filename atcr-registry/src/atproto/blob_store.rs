@@ -58,11 +58,11 @@ impl HoldBlobStore {
 
     /// Asks the holds in turn until one has the blob, the slow way at last. A hold that is down is not the end, but is
     /// what is reported when no other has the blob.
-    async fn find<'a>(
+    async fn find(
         &self,
         access: &Access,
         digest: &Digest,
-        request: BlobRequest<'a>,
+        request: BlobRequest<'_>,
     ) -> Result<Response, StoreError> {
         let owned = names::resolve(&self.identities, &access.repository).await?;
         let mut asked = Vec::new();

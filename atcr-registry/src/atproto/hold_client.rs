@@ -131,9 +131,8 @@ impl HoldClient {
         let mut request =
             client.begin(method.clone(), GET_BLOB).map_err(|e| hold_error(hold, e))?.query(&params);
         match verb {
-            BlobRequest::Head => {}
+            BlobRequest::Head | BlobRequest::Read(None) => {}
             BlobRequest::Locate => request = request.query(&[("method", "GET")]),
-            BlobRequest::Read(None) => {}
             BlobRequest::Read(Some(range)) => request = request.header(header::RANGE, range),
         }
         let failed = |e: EgressError| StoreError::unavailable(format!("the hold {hold}"), e);
@@ -206,7 +205,6 @@ pub(super) fn hold_error(hold: &Did, error: XrpcError) -> StoreError {
         (_, 401) => StoreError::Unauthenticated(said),
         (_, 403) => StoreError::Denied(said),
         (_, 404) => StoreError::NotFound(said),
-        (_, 413) => StoreError::Invalid(said),
         (_, 429) => StoreError::RateLimited { message: said, retry_after: None },
         (_, 500..) => StoreError::unavailable(format!("the hold {hold}"), error),
         _ => StoreError::Invalid(said),

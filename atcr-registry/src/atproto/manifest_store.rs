@@ -314,7 +314,7 @@ impl ManifestStore for PdsManifestStore {
             }
             Ok(writes)
         };
-        self.write_planned(&owned.owner, &access.repository.to_string(), plan).await?;
+        self.write_planned(&owned.owner, access.repository.as_str(), plan).await?;
         let record = match fresh {
             Some(record) => record,
             None => match self.manifest_record(&owned.owner, &manifest.digest).await? {
@@ -354,7 +354,7 @@ impl ManifestStore for PdsManifestStore {
             }
             Ok(writes)
         };
-        self.write_planned(&owned.owner, &access.repository.to_string(), plan).await
+        self.write_planned(&owned.owner, access.repository.as_str(), plan).await
     }
 
     async fn delete_tag(&self, access: &Access, tag: &Tag) -> Result<(), StoreError> {

@@ -1,0 +1,101 @@
+use atcr_core::StoreError;
+use atcr_core::blob_store::{BeginUpload, BlobContent, BlobStore as _, byte_stream};
+use atcr_core::oci::Digest;
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
+
+use crate::world::World;
+
+fn content(length: usize) -> Bytes {
+    (0..length).map(|n| u8::try_from(n % 251).unwrap()).collect()
+}
+
+/// In pieces that have nothing to do with parts.
+fn body(content: &Bytes) -> atcr_core::blob_store::ByteStream {
+    let pieces: Vec<_> = content.chunks(70_001).map(|piece| Ok(content.slice_ref(piece))).collect();
+    stream::iter(pieces).boxed()
+}
+
+#[tokio::test]
+async fn a_blob_goes_to_a_plain_hold_in_parts_with_their_receipts() {
+    let world = World::new().await;
+    let access = world.at("app");
+    let content = content((17 << 20) + 13);
+    let digest = Digest::sha256(&content);
+    let upload = world.blobs.begin(&access, BeginUpload::default()).await.unwrap();
+    let upload = world.blobs.append(&access, upload, body(&content)).await.unwrap();
+    assert_eq!(upload.offset, content.len() as u64);
+    let info = world.blobs.finish(&access, upload, &digest).await.unwrap();
+    assert_eq!(info.size, content.len() as u64);
+    assert!(world.hold.stored.lock().unwrap().blobs[&digest.to_string()] == content);
+    assert_eq!(world.blobs.stat(&access, &digest).await.unwrap().size, content.len() as u64);
+    let opened = world.blobs.open(&access, &digest, None).await.unwrap();
+    assert!(matches!(opened, BlobContent::Redirect(url) if url.path().ends_with(&digest.to_string())));
+    assert_eq!(world.blobs.mount(&access, None, &digest).await.unwrap(), Some(info));
+}
+
+#[tokio::test]
+async fn large_chunks_go_on_and_their_hash_with_them() {
+    let world = World::new().await;
+    let access = world.at("app");
+    let content = content((11 << 20) + 5);
+    let digest = Digest::sha256(&content);
+    let mut upload = world.blobs.begin(&access, BeginUpload::default()).await.unwrap();
+    for chunk in [content.slice(..6 << 20), content.slice(6 << 20..)] {
+        upload = world.blobs.append(&access, upload, body(&chunk)).await.unwrap();
+    }
+    world.blobs.finish(&access, upload, &digest).await.unwrap();
+    assert!(world.hold.stored.lock().unwrap().blobs[&digest.to_string()] == content);
+}
+
+/// The hold takes any digest; the registry does not.
+#[tokio::test]
+async fn a_plain_hold_is_not_believed_about_digests() {
+    let world = World::new().await;
+    let access = world.at("app");
+    let upload = world.blobs.begin(&access, BeginUpload::default()).await.unwrap();
+    let upload = world.blobs.append(&access, upload, byte_stream("what was sent")).await.unwrap();
+    let claimed = Digest::sha256(b"what was meant");
+    let finished = world.blobs.finish(&access, upload, &claimed).await;
+    assert!(matches!(finished, Err(StoreError::DigestMismatch { .. })), "{finished:?}");
+    let stored = world.hold.stored.lock().unwrap();
+    assert!(stored.blobs.is_empty() && stored.uploads.is_empty());
+}
+
+#[tokio::test]
+async fn a_small_chunk_that_was_not_the_last_is_an_error_that_says_what_to_do() {
+    let world = World::new().await;
+    let access = world.at("app");
+    let upload = world.blobs.begin(&access, BeginUpload::default()).await.unwrap();
+    let upload = world.blobs.append(&access, upload, byte_stream("small")).await.unwrap();
+    let added = world.blobs.append(&access, upload.clone(), byte_stream("more")).await;
+    assert!(
+        matches!(&added, Err(StoreError::Unsupported(message)) if message.contains("chunk size")),
+        "{added:?}"
+    );
+    world.blobs.finish(&access, upload, &Digest::sha256(b"small")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_body_that_is_cut_off_does_not_count() {
+    let world = World::new().await;
+    let access = world.at("app");
+    let upload = world.blobs.begin(&access, BeginUpload::default()).await.unwrap();
+    let cut = stream::iter([Ok(content(6 << 20)), Err("gone".into())]).boxed();
+    let added = world.blobs.append(&access, upload.clone(), cut).await;
+    assert!(matches!(added, Err(StoreError::BodyInterrupted(_))), "{added:?}");
+    let whole = content(7 << 20);
+    let upload = world.blobs.append(&access, upload, body(&whole)).await.unwrap();
+    world.blobs.finish(&access, upload, &Digest::sha256(&whole)).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_aborted_upload_is_unknown() {
+    let world = World::new().await;
+    let access = world.at("app");
+    let upload = world.blobs.begin(&access, BeginUpload::default()).await.unwrap();
+    world.blobs.status(&access, &upload).await.unwrap();
+    world.blobs.abort(&access, upload.clone()).await.unwrap();
+    let status = world.blobs.status(&access, &upload).await;
+    assert!(matches!(status, Err(StoreError::UploadUnknown)), "{status:?}");
+}
