@@ -39,8 +39,8 @@ pub use store::{SessionStore, SessionStoreError, StoredSession};
 
 /// Acts at accounts' PDSs in their name.
 ///
-/// Contract: a token of an account is sent to the PDS that issued it and nowhere else; a refresh token is redeemed
-/// once, however many calls need it at the same time and whether or not their futures are dropped; a session that its
+/// Contract: a token of an account is sent to the PDS that issued it and nowhere else; one refresh
+/// serves however many calls need it at the same time, whether or not their futures are dropped; a session that its
 /// PDS has ended is [`SessionError::NoSession`] from then on.
 #[async_trait]
 pub trait PdsSessions: Debug + Send + Sync + 'static {

@@ -25,9 +25,9 @@ const SAVES: u32 = 5;
 /// Gives sessions whose access token is good, redeeming refresh tokens where that is needed.
 ///
 /// A redemption runs in a task of its own, so that nobody who stops waiting makes its result be lost; one at a time
-/// for each account by a lock in this process and by a lease in the store among processes. Only when a process dies
-/// between the PDS's answer and the save is a token presented twice, once the lease has run out: the PDSs allow that
-/// for a while, and their refusal would end no more than dropping the session would.
+/// for each account by a lock in this process and by a lease in the store among processes. Only where nobody knows
+/// whether a redemption took place (the answer was lost on the way, or the process died before it was saved) is a
+/// token presented again: most PDSs allow that for a while, and a refusal ends no more than giving up would.
 #[derive(Debug, Clone)]
 pub(super) struct Refresher {
     store: Arc<dyn SessionStore>,

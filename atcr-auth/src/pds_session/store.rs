@@ -34,10 +34,10 @@ impl Debug for StoredSession {
 
 /// Keeps one session for each account, for any number of processes.
 ///
-/// Every change gives a session a new version that it never had before. Contract, checked by the suite
-/// in the module `contract` (feature of that name): what was put is there after a
-/// restart (but for stores that say they forget); of several [`SessionStore::lease`] calls for one version, wherever
-/// they are made, one succeeds until the lease runs out or is released.
+/// Every change gives a session a new version that it never had before. Contract, checked by the suite in
+/// the module `contract` (feature of that name): what was put is there after a restart (but for stores that say they
+/// forget); of several [`SessionStore::lease`] calls for one version, wherever they are made, one succeeds until the
+/// lease runs out or is released.
 #[async_trait]
 pub trait SessionStore: Debug + Send + Sync + 'static {
     /// The session of an account and its version.

@@ -43,22 +43,21 @@ impl TokenAuthorizer {
         if token.allows(repository, action) {
             return Ok(());
         }
-        // The scope clients are sent for comes with pull where it is push.
-        let could = self.policy.actions(&token.principal, repository, &[action]).await.map_err(|error| {
-            Rejection::Unavailable {
-                what: "the directory of identities".to_owned(),
-                source: Source::from(error),
-            }
+        let asked = self.policy.actions(&token.principal, repository, &[action]).await;
+        let could = asked.map_err(|error| Rejection::Unavailable {
+            what: "the directory of identities".to_owned(),
+            source: Source::from(error),
         })?;
-        if could.contains(&action) || token.principal == Principal::Anonymous {
-            let message = if could.contains(&action) {
-                format!("the token does not allow {action} in {repository}")
-            } else {
-                self.policy.refusal(&token.principal, repository, action).await
-            };
+        if could.contains(&action) {
+            let message = format!("the token does not allow {action} in {repository}; another one would");
             return Err(self.challenge(resource, Some("insufficient_scope"), message));
         }
-        Err(Rejection::Denied(self.policy.refusal(&token.principal, repository, action).await))
+        let refusal = self.policy.refusal(&token.principal, repository, action).await;
+        // Who is nobody yet may become somebody by signing in.
+        if token.principal == Principal::Anonymous {
+            return Err(self.challenge(resource, Some("insufficient_scope"), refusal));
+        }
+        Err(Rejection::Denied(refusal))
     }
 
     fn challenge(&self, resource: &Resource<'_>, error: Option<&str>, message: String) -> Rejection {
