@@ -1,5 +1,7 @@
 use async_trait::async_trait;
-use atcr_core::syntax::{Did, Handle};
+use atcr_core::did_resolver::DidDocument;
+use atcr_core::syntax::{Did, DidMethod, Handle};
+use http::StatusCode;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -68,4 +70,57 @@ pub struct ServerContact {
     /// An e-mail address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub email: Option<String>,
+}
+
+/// The host of one account that is the server itself, as a hold is: nothing changes while it runs.
+#[derive(Debug, Clone)]
+pub struct StaticHost {
+    description: ServerDescription,
+    handle: Handle,
+    document: Value,
+}
+
+impl StaticHost {
+    /// The host of the account that `document` describes. Its handle is the one that the document claims, or invalid.
+    pub fn new(document: &DidDocument, blob_limit: u64) -> Result<Self, serde_json::Error> {
+        Ok(Self {
+            description: ServerDescription {
+                did: document.id.clone(),
+                available_user_domains: Vec::new(),
+                invite_code_required: true,
+                blob_upload_limit: blob_limit,
+                links: ServerLinks::default(),
+                contact: ServerContact::default(),
+            },
+            handle: document.claimed_handle().unwrap_or_else(Handle::invalid),
+            document: serde_json::to_value(document)?,
+        })
+    }
+}
+
+#[async_trait]
+impl Host for StaticHost {
+    fn describe(&self) -> ServerDescription {
+        self.description.clone()
+    }
+
+    async fn resolve_handle(&self, handle: &Handle) -> Result<Option<Did>, XrpcError> {
+        Ok((*handle == self.handle).then(|| self.description.did.clone()))
+    }
+
+    async fn identity(&self, did: &Did) -> Result<HostIdentity, XrpcError> {
+        if *did != self.description.did {
+            let message = format!("Could not find repo: {did}");
+            return Err(XrpcError::new(StatusCode::BAD_REQUEST, "InvalidRequest", message));
+        }
+        Ok(HostIdentity {
+            handle: self.handle.clone(),
+            document: self.document.clone(),
+            handle_is_correct: self.handle != Handle::invalid(),
+        })
+    }
+
+    async fn own_document(&self) -> Option<Value> {
+        (self.description.did.method() == DidMethod::Web).then(|| self.document.clone())
+    }
 }
