@@ -116,20 +116,29 @@ impl Pds {
         Ok(())
     }
 
-    /// Gives an account another handle: first in the directory, then here, then on the event stream.
+    /// Gives an account another handle: here, where nobody else can take it then, in the directory, and on the event
+    /// stream. Called again with the same handle, it mends what was broken off.
     pub async fn update_handle(&self, did: &Did, handle: &Handle) -> Result<(), AccountError> {
         let account = self.account(did).await?;
         if account.handle != *handle {
             handles::check(handle, &self.config().available_user_domains)?;
-            if self.accounts().by_handle(handle).await?.is_some() {
-                return Err(AccountError::HandleNotAvailable(handle.clone()));
-            }
-            let last = self.plc().last(did).await?;
-            let operation = renamed(&last, did, handle)?.follow(&last, self.rotation_key());
-            self.plc().submit(did, &operation).await?;
             self.accounts().set_handle(did, handle).await?;
         }
+        if let Err(error) = self.rename_in_directory(did, handle).await {
+            self.accounts().set_handle(did, &account.handle).await?;
+            return Err(error);
+        }
         self.announce_identity(did, handle).await
+    }
+
+    async fn rename_in_directory(&self, did: &Did, handle: &Handle) -> Result<(), AccountError> {
+        let last = self.plc().last(did).await?;
+        let before = state(&last, did)?;
+        let after = renamed(before.clone(), handle);
+        if after != before {
+            self.plc().submit(did, &after.follow(&last, self.rotation_key())).await?;
+        }
+        Ok(())
     }
 
     async fn announce_identity(&self, did: &Did, handle: &Handle) -> Result<(), AccountError> {
@@ -156,15 +165,14 @@ fn state(last: &Operation, did: &Did) -> Result<PlcState, AccountError> {
     Ok(last.state().ok_or_else(tombstoned)?)
 }
 
-/// The state after `last` with another handle in the place of the old one.
-fn renamed(last: &Operation, did: &Did, handle: &Handle) -> Result<PlcState, AccountError> {
-    let mut state = state(last, did)?;
+/// The state with another handle in the place of the old one.
+fn renamed(mut state: PlcState, handle: &Handle) -> PlcState {
     let name = format!("at://{handle}");
     match state.also_known_as.iter_mut().find(|name| name.starts_with("at://")) {
         Some(old) => *old = name,
         None => state.also_known_as.insert(0, name),
     }
-    Ok(state)
+    state
 }
 
 /// An address in lower case. Only what could never be one is refused: nothing is ever sent to it.

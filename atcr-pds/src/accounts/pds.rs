@@ -79,7 +79,11 @@ impl Pds {
         let dir = config.data_dir.as_deref();
         if let Some(dir) = dir {
             let failed = |cause| AccountError::DataDir { path: dir.display().to_string(), cause };
-            tokio::fs::create_dir_all(dir).await.map_err(failed)?;
+            let mut builder = tokio::fs::DirBuilder::new();
+            // The databases hold every account's signing key.
+            #[cfg(unix)]
+            builder.mode(0o700);
+            builder.recursive(true).create(dir).await.map_err(failed)?;
         }
         let file = |name: &str| dir.map(|dir: &Path| dir.join(name));
         let accounts = AccountStore::open(file("accounts.sqlite").as_deref()).await?;

@@ -27,7 +27,7 @@ const MAX_CLIENT_MESSAGE: usize = 4 * 1024;
 pub struct SubscribeOptions {
     /// Events read ahead for one subscriber. Default: 32.
     pub batch: usize,
-    /// How long a batch may take to go out before the subscriber is dropped with `ConsumerTooSlow`. Default: 30 s.
+    /// How long one event may take to go out before the subscriber is dropped with `ConsumerTooSlow`. Default: 30 s.
     pub send_timeout: Duration,
     /// How long a subscriber that is being dropped may take to read why, before it is cut off. Default: 5 s.
     pub last_word: Duration,
@@ -149,18 +149,15 @@ async fn follow(
             }
             continue;
         }
-        let batch = async {
-            for event in events {
-                // What is not kept any more was pruned before this consumer came to it.
-                if event.seq != sent + 1 {
-                    return Err(too_slow());
-                }
-                sink.feed(Message::Binary(event.frame())).await?;
-                sent = event.seq;
+        for event in events {
+            // What is not kept any more was pruned before this consumer came to it.
+            if event.seq != sent + 1 {
+                return Err(too_slow());
             }
-            Ok(sink.flush().await?)
-        };
-        within(options, batch).await?;
+            within(options, sink.feed(Message::Binary(event.frame()))).await?;
+            sent = event.seq;
+        }
+        within(options, sink.flush()).await?;
     }
 }
 
@@ -168,14 +165,11 @@ fn too_slow() -> End {
     End::error("ConsumerTooSlow", "Stream consumer too slow")
 }
 
-async fn within<E: Into<End>>(
+async fn within(
     options: &SubscribeOptions,
-    sending: impl Future<Output = Result<(), E>>,
+    sending: impl Future<Output = Result<(), axum::Error>>,
 ) -> Result<(), End> {
-    match timeout(options.send_timeout, sending).await {
-        Ok(sent) => sent.map_err(Into::into),
-        Err(_) => Err(too_slow()),
-    }
+    Ok(timeout(options.send_timeout, sending).await.map_err(|_| too_slow())??)
 }
 
 /// The sequence number behind which the stream begins: the newest without a cursor, else the cursor itself. Like the
@@ -191,10 +185,11 @@ async fn start(
         Ok(Some(cursor)) => u64::try_from(cursor).unwrap_or_default(),
         Err(error) => return Err(End::error("InvalidRequest", error.message)),
     };
-    if cursor > newest {
+    let (oldest, last) = repos.event_window().await?.into_inner();
+    // An event can be read a moment before its number is announced.
+    if cursor > newest.max(last) {
         return Err(End::error("FutureCursor", "Cursor in the future."));
     }
-    let oldest = *repos.event_window().await?.start();
     if cursor + 1 >= oldest {
         return Ok(cursor);
     }

@@ -1,5 +1,6 @@
 use std::io::Write as _;
 
+use atcr_pds::accounts::PdsConfig;
 use axum::body::Body;
 use http::{Method, Request, header};
 use serde_json::{Value, json};
@@ -179,7 +180,7 @@ async fn an_upload_needs_a_caller_and_a_type() {
 #[tokio::test]
 async fn blobs_on_disk_survive_a_restart_and_a_broken_upload_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
-    let config = |config: &mut atcr_pds::accounts::PdsConfig| {
+    let config = |config: &mut PdsConfig| {
         config.data_dir = Some(dir.path().to_owned());
         config.blob_limit = 1000;
     };

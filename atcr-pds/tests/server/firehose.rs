@@ -1,6 +1,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use atcr_pds::accounts::PdsConfig;
 use atcr_pds::cbor;
 use futures_util::{SinkExt as _, StreamExt as _};
 use ipld_core::ipld::Ipld;
@@ -306,7 +307,7 @@ async fn changes_of_an_account_are_events() {
 #[tokio::test]
 async fn the_sequence_goes_on_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
-    let config = |config: &mut atcr_pds::accounts::PdsConfig| config.data_dir = Some(dir.path().to_owned());
+    let config = |config: &mut PdsConfig| config.data_dir = Some(dir.path().to_owned());
     let world = World::with(config).await;
     world.tag(0).await;
     drop(world);

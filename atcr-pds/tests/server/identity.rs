@@ -1,4 +1,12 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use atcr_core::did_resolver::DidDocument;
+use atcr_core::syntax::Did;
+use atcr_pds::Clock;
+use atcr_pds::accounts::{AccountError, Pds, PdsConfig};
+use atcr_pds::plc::directory::Directory;
+use atcr_pds::plc::{Operation, PlcDirectory, PlcError};
 use http::{Method, StatusCode};
 use serde_json::json;
 
@@ -62,12 +70,11 @@ async fn a_handle_changes_in_the_directory_and_here() {
 #[tokio::test]
 async fn documents_follow_the_server_to_another_url() {
     let dir = tempfile::tempdir().unwrap();
-    let plc = atcr_pds::plc::directory::Directory::open(None, atcr_pds::Clock::system()).await.unwrap();
+    let plc = Directory::open(None, Clock::system()).await.unwrap();
     let open = async |url: &str| {
-        let mut config =
-            atcr_pds::accounts::PdsConfig::new(url.parse().unwrap(), std::sync::Arc::new(plc.clone()));
+        let mut config = PdsConfig::new(url.parse().unwrap(), Arc::new(plc.clone()));
         config.data_dir = Some(dir.path().to_owned());
-        atcr_pds::accounts::Pds::open(config).await.unwrap()
+        Pds::open(config).await.unwrap()
     };
     let first = open("http://localhost:1000").await;
     let did = first.create_account(&ALICE.parse().unwrap(), "pw", "alice@example.test").await.unwrap();
@@ -108,4 +115,53 @@ async fn an_account_that_is_off_is_not_served_and_takes_no_writes() {
     world.poke(&world.alice.access, "com.atproto.server.activateAccount").await.ok();
     world.get(&path).await.ok();
     world.put("io.atcr.tag", "y", json!({})).await.ok();
+}
+
+/// A directory that can be unreachable.
+struct Unreliable {
+    directory: Directory,
+    down: AtomicBool,
+}
+
+impl Unreliable {
+    fn check(&self) -> Result<(), PlcError> {
+        if self.down.load(Ordering::Relaxed) { Err(PlcError::Unavailable("down".into())) } else { Ok(()) }
+    }
+}
+
+#[async_trait::async_trait]
+impl PlcDirectory for Unreliable {
+    async fn submit(&self, did: &Did, operation: &Operation) -> Result<(), PlcError> {
+        self.check()?;
+        self.directory.submit(did, operation).await
+    }
+
+    async fn last(&self, did: &Did) -> Result<Operation, PlcError> {
+        self.check()?;
+        self.directory.last(did).await
+    }
+
+    async fn document(&self, did: &Did) -> Result<serde_json::Value, PlcError> {
+        self.check()?;
+        self.directory.document(did).await
+    }
+}
+
+#[tokio::test]
+async fn while_the_directory_is_down_no_account_is_made_or_renamed() {
+    let directory = Directory::open(None, Clock::system()).await.unwrap();
+    let plc = Arc::new(Unreliable { directory, down: AtomicBool::new(true) });
+    let pds = Pds::open(PdsConfig::new("http://localhost:2583".parse().unwrap(), plc.clone())).await.unwrap();
+    let (alice, alicia) = (ALICE.parse().unwrap(), "alicia.test".parse().unwrap());
+    assert!(matches!(pds.create_account(&alice, "pw", "a@example.test").await, Err(AccountError::Plc(_))));
+    assert_eq!(pds.resolve_handle(&alice).await.unwrap(), None);
+    plc.down.store(false, Ordering::Relaxed);
+    let did = pds.create_account(&alice, "pw", "a@example.test").await.unwrap();
+    plc.down.store(true, Ordering::Relaxed);
+    assert!(matches!(pds.update_handle(&did, &alicia).await, Err(AccountError::Plc(_))));
+    assert_eq!(pds.resolve_handle(&alice).await.unwrap(), Some(did.clone()));
+    assert_eq!(pds.resolve_handle(&alicia).await.unwrap(), None);
+    plc.down.store(false, Ordering::Relaxed);
+    pds.update_handle(&did, &alicia).await.unwrap();
+    assert_eq!(pds.resolve_handle(&alicia).await.unwrap(), Some(did));
 }
