@@ -1,1 +1,3 @@
-//! Placeholder.
+//! A hold.
+
+pub mod storage;

@@ -1,0 +1,16 @@
+//! Where the bytes are: the seam to the back ends.
+
+#[cfg(any(test, feature = "contract"))]
+pub mod contract;
+mod filesystem;
+mod key;
+mod memory;
+mod object_storage;
+
+pub use filesystem::FilesystemStorage;
+pub use key::{KeyError, ObjectKey};
+pub use memory::MemoryStorage;
+pub use object_storage::{
+    Capabilities, Object, ObjectStorage, OpenUpload, Part, PartBody, PartNumber, SignedRequest, StorageError,
+    StorageUpload, Usage,
+};
