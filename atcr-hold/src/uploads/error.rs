@@ -1,0 +1,70 @@
+use atcr_core::Source;
+use atcr_core::oci::Digest;
+
+use super::body::BodyFailure;
+use crate::storage::{PartNumber, StorageError};
+
+/// Why an upload cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum UploadError {
+    #[error(
+        "there is no such upload session of yours: it has ended, expired, or belongs to another account; begin a \
+         new one with initiateUpload"
+    )]
+    UnknownUpload,
+    #[error("this upload session is being completed as {0}; complete it as that, or begin a new one")]
+    OtherCompletion(Digest),
+    #[error("{number} is not a part number that this hold takes: parts are numbered from 1 to {most}")]
+    PartNumber { number: u64, most: u32 },
+    #[error("part {0} is missing: send it, then complete again; parts are numbered 1, 2, 3 without a gap")]
+    MissingPart(PartNumber),
+    #[error("a part is named twice; parts are numbered 1, 2, 3 without a gap")]
+    RepeatedPart,
+    #[error(
+        "the uploaded bytes have the digest {actual}, not {expected}: they were changed or cut on the way and have \
+         been thrown away; upload the blob again"
+    )]
+    DigestMismatch { expected: Box<Digest>, actual: Box<Digest> },
+    #[error("the blob is larger than the {limit} bytes that this hold takes")]
+    TooLarge { limit: u64 },
+    #[error("the request body was cut off; nothing of this part counts, send it again")]
+    Interrupted(#[source] Source),
+    #[error("no byte came for {seconds} seconds; nothing of this part counts, send it again")]
+    Silent { seconds: u64 },
+    #[error(
+        "there is no room left in the hold's storage; its operator must free some, then this upload can go on"
+    )]
+    StorageFull,
+    #[error("the hold's storage is not available at the moment; try again in a minute")]
+    Storage(#[source] StorageError),
+    #[error("an internal error occurred")]
+    Internal(#[source] Source),
+}
+
+/// SQLITE_FULL.
+const DATABASE_FULL: &str = "13";
+
+impl From<sqlx::Error> for UploadError {
+    fn from(error: sqlx::Error) -> Self {
+        let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+        if code.as_deref() == Some(DATABASE_FULL) { Self::StorageFull } else { Self::Internal(error.into()) }
+    }
+}
+
+impl From<StorageError> for UploadError {
+    fn from(error: StorageError) -> Self {
+        match error {
+            StorageError::UploadUnknown(_) => Self::UnknownUpload,
+            StorageError::PartUnknown { number, .. } => Self::MissingPart(number),
+            StorageError::Body(source) => match source.downcast::<BodyFailure>() {
+                Ok(failure) => match *failure {
+                    BodyFailure::TooLarge { limit } => Self::TooLarge { limit },
+                    BodyFailure::Silent { seconds } => Self::Silent { seconds },
+                },
+                Err(source) => Self::Interrupted(source),
+            },
+            StorageError::Full => Self::StorageFull,
+            error => Self::Storage(error),
+        }
+    }
+}

@@ -1,0 +1,68 @@
+use atcr_core::methods::UploadId;
+use atcr_core::syntax::Did;
+
+use super::ledger::{Session, State};
+use super::{UploadError, Uploads};
+
+/// Sessions removed between two looks at the list.
+const STEP: u32 = 100;
+
+/// What a sweep removed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Swept {
+    /// Upload sessions.
+    pub sessions: u64,
+    /// Uploads in the storage that belonged to no session.
+    pub orphans: u64,
+}
+
+impl Uploads {
+    /// Throws a session of `caller`'s away. One that has been completed is not; its blob stays.
+    pub(crate) async fn abort(&self, caller: &Did, id: &UploadId) -> Result<(), UploadError> {
+        let session = self.session(id, Some(caller)).await?;
+        if matches!(session.state, State::Completed { .. }) {
+            return Err(UploadError::UnknownUpload);
+        }
+        self.throw_away(&session).await
+    }
+
+    /// Removes a session with its bytes, unless it has been completed meanwhile.
+    pub(super) async fn throw_away(&self, session: &Session) -> Result<(), UploadError> {
+        if self.ledger.end(&session.id).await? {
+            self.storage.abort_upload(&session.storage_upload).await?;
+            self.ledger.remove(&session.id).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes what was not used for as long as a session may lie idle, and uploads of the storage that a process
+    /// that ended at the wrong moment left without a session.
+    pub(crate) async fn sweep(&self) -> Result<Swept, UploadError> {
+        let idle = i64::try_from(self.limits.idle.as_secs()).unwrap_or(i64::MAX);
+        let before = self.clock.unix().saturating_sub(idle);
+        let mut swept = Swept::default();
+        loop {
+            let sessions = self.ledger.idle(before, STEP).await?;
+            let step = sessions.len();
+            for session in sessions {
+                if matches!(session.state, State::Completed { .. }) {
+                    self.ledger.remove(&session.id).await?;
+                } else {
+                    self.throw_away(&session).await?;
+                }
+                swept.sessions += 1;
+            }
+            if step < STEP as usize {
+                break;
+            }
+        }
+        for open in self.storage.list_uploads().await? {
+            if open.started.as_second() < before && !self.ledger.knows(&open.upload).await? {
+                self.storage.abort_upload(&open.upload).await?;
+                swept.orphans += 1;
+            }
+        }
+        Ok(swept)
+    }
+}
