@@ -1,0 +1,145 @@
+use std::time::Duration;
+
+use atcr_core::oci::{ByteRange, Digest};
+use atcr_pds::xrpc::{Params, XrpcError};
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse as _, Response};
+use http::header::{
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE,
+    CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH, LOCATION, X_CONTENT_TYPE_OPTIONS,
+};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use serde_json::json;
+use tower::ServiceExt as _;
+
+use super::{DOCKER_CONTENT_DIGEST, range};
+use crate::Hold;
+use crate::access::{Action, Use};
+use crate::signed_url::{Grant, LIFE};
+
+const GET_BLOB: &str = "com.atproto.sync.getBlob";
+
+/// `com.atproto.sync.getBlob`: a blob of an image by its digest, or a file of the hold's own repo by its CID.
+pub(super) async fn get_blob(
+    State(hold): State<Hold>,
+    params: Params,
+    request: Request,
+) -> Result<Response, XrpcError> {
+    let (parts, body) = request.into_parts();
+    let cid: String = params.required("cid")?;
+    let Ok(digest) = cid.parse::<Digest>() else {
+        if cid.contains(':') {
+            return Err(XrpcError::invalid_request(format!("{cid:?} is not a sha256 or sha512 digest")));
+        }
+        let answer = hold.inner.pds.router().oneshot(Request::from_parts(parts, body)).await;
+        return Ok(answer.unwrap_or_else(|never| match never {}));
+    };
+    let public = may_read(&hold, &params, &parts, &digest).await?;
+    let missing = || {
+        let message = format!("this hold does not have the blob {digest}");
+        XrpcError::new(StatusCode::NOT_FOUND, "BlobNotFound", message)
+    };
+    let blob = hold.inner.uploads.find(&digest).await?.ok_or_else(missing)?;
+    let life = Duration::from_secs(LIFE.unsigned_abs());
+    if let Some(method) = params.optional::<String>("method")? {
+        let method = match method.to_ascii_uppercase().as_str() {
+            "GET" => Method::GET,
+            "HEAD" => Method::HEAD,
+            _ => {
+                let message =
+                    format!("method is GET or HEAD, not {method:?}; to write, begin with initiateUpload");
+                return Err(XrpcError::invalid_request(message));
+            }
+        };
+        let url = match hold.inner.uploads.address(&digest, life).await? {
+            // A store's address is signed for one method.
+            Some(url) if method == Method::GET => url,
+            _ => own_address(&hold, &digest, &method),
+        };
+        return Ok(([(CACHE_CONTROL, "no-store")], Json(json!({"url": url}))).into_response());
+    }
+    let text = |text: String| HeaderValue::try_from(text).map_err(XrpcError::internal);
+    let etag = text(format!("\"{digest}\""))?;
+    let mut headers = HeaderMap::new();
+    // Whoever uploaded it chose the bytes: a browser must neither guess their type nor run them on this origin.
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; sandbox"));
+    headers.insert(CONTENT_DISPOSITION, text(format!("attachment; filename=\"{}\"", digest.hex()))?);
+    headers.insert(
+        CACHE_CONTROL,
+        HeaderValue::from_static(match public {
+            true => "public, max-age=31536000, immutable",
+            false => "private, max-age=31536000, immutable",
+        }),
+    );
+    headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    headers.insert(DOCKER_CONTENT_DIGEST, text(digest.to_string())?);
+    let unchanged = parts.headers.get_all(IF_NONE_MATCH).iter().any(|known| *known == etag);
+    let wanted = range::requested(&parts.headers, &etag);
+    headers.insert(ETAG, etag);
+    if unchanged {
+        return Ok((StatusCode::NOT_MODIFIED, headers).into_response());
+    }
+    if parts.method == Method::HEAD {
+        headers.insert(CONTENT_LENGTH, blob.size.into());
+        return Ok((headers, Body::empty()).into_response());
+    }
+    if let Some(url) = hold.inner.uploads.address(&digest, life).await? {
+        let headers = [(LOCATION, text(url.into())?), (CACHE_CONTROL, HeaderValue::from_static("no-store"))];
+        return Ok((StatusCode::TEMPORARY_REDIRECT, headers).into_response());
+    }
+    let (status, range) = match wanted {
+        None => (StatusCode::OK, ByteRange { start: 0, end: blob.size }),
+        Some(wanted) => match wanted.resolve(blob.size) {
+            Some(range) => {
+                let inside = format!("bytes {}-{}/{}", range.start, range.end - 1, blob.size);
+                headers.insert(CONTENT_RANGE, text(inside)?);
+                (StatusCode::PARTIAL_CONTENT, range)
+            }
+            None => {
+                let message = format!("the range lies outside the blob, which has {} bytes", blob.size);
+                let error = XrpcError::new(StatusCode::RANGE_NOT_SATISFIABLE, "RangeNotSatisfiable", message);
+                return Err(error.with_header(CONTENT_RANGE, text(format!("bytes */{}", blob.size))?));
+            }
+        },
+    };
+    headers.insert(CONTENT_LENGTH, range.len().into());
+    let body = hold.inner.uploads.read(&digest, range).await?.ok_or_else(missing)?;
+    Ok((status, headers, Body::from_stream(body)).into_response())
+}
+
+/// Refuses who may not read the blob; otherwise whether anyone may.
+///
+/// On a public hold nothing that the request shows is looked at: clients of registries send the registry's token
+/// along when they are redirected to a hold on the same host.
+async fn may_read(hold: &Hold, params: &Params, request: &Parts, digest: &Digest) -> Result<bool, XrpcError> {
+    if hold.inner.roster.public().await? {
+        return Ok(true);
+    }
+    if let Some(signature) = params.optional::<String>("signature")? {
+        let expires: i64 = params.required("expires")?;
+        let (signer, now) = (&hold.inner.signer, hold.inner.clock.unix());
+        let grant = Grant::Blob(digest);
+        let mut checked = signer.check(&request.method, grant, expires, &signature, now);
+        if request.method == Method::HEAD && checked.is_err() {
+            // Who may read the bytes may know how many there are.
+            checked = signer.check(&Method::GET, grant, expires, &signature, now);
+        }
+        checked?;
+    } else {
+        let caller = hold.inner.tokens.caller(GET_BLOB, &request.headers, Use::Repeatable).await?;
+        hold.inner.tokens.allow(&caller, Action::Read).await?;
+    }
+    Ok(false)
+}
+
+fn own_address(hold: &Hold, digest: &Digest, method: &Method) -> url::Url {
+    let mut url = hold.public_url().clone();
+    url.set_path(&format!("/xrpc/{GET_BLOB}"));
+    url.query_pairs_mut().append_pair("did", hold.did().as_str()).append_pair("cid", &digest.to_string());
+    hold.inner.signer.sign(url, method, Grant::Blob(digest), hold.inner.clock.unix())
+}

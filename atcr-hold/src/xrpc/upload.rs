@@ -1,0 +1,138 @@
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use atcr_core::methods::{
+    AbortUpload, AbortUploadOutput, AbortUploadStatus, Capability, CompleteUpload, CompleteUploadOutput,
+    CompleteUploadStatus, GetPartUploadUrl, GetPartUploadUrlOutput, InitiateUpload, InitiateUploadOutput,
+    Method as _, PART_NUMBER_HEADER, PartMethod, UPLOAD_ID_HEADER, UploadId, UploadName, UploadPart,
+    UploadPartOutput, error_name,
+};
+use atcr_core::oci::Digest;
+use atcr_pds::xrpc::{Params, XrpcError};
+use axum::Json;
+use axum::extract::{FromRequestParts as _, Request, State};
+use axum::response::{IntoResponse as _, Response};
+use futures_util::TryStreamExt as _;
+use http::header::ETAG;
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+
+use super::input::{call, call_with_digest};
+use crate::Hold;
+use crate::access::{Action, Use};
+use crate::signed_url::{Grant, LIFE};
+use crate::storage::PartNumber;
+use crate::uploads::NewUpload;
+
+pub(super) async fn initiate(
+    State(hold): State<Hold>,
+    request: Request,
+) -> Result<Json<InitiateUploadOutput>, XrpcError> {
+    let (caller, input) = call_with_digest::<InitiateUpload, UploadName>(&hold, request).await?;
+    hold.inner.tokens.allow(&caller, Action::Write).await?;
+    let algorithm = input.digest.digest().map(|digest| digest.algorithm()).or(input.digest_algorithm);
+    let uploads = &hold.inner.uploads;
+    let upload_id = uploads.initiate(&caller, NewUpload { algorithm, size: input.size }).await?;
+    let able = uploads.storage().capabilities();
+    let mut capabilities = vec![Capability::DigestVerified];
+    if !able.presign {
+        // Every part comes through here.
+        capabilities.push(Capability::PartsRecorded);
+    }
+    if able.min_part == 0 && able.max_part.is_none() {
+        capabilities.push(Capability::PartsAnySize);
+    }
+    Ok(Json(InitiateUploadOutput {
+        upload_id,
+        part_size: Some(able.part_size),
+        capabilities: capabilities.into_iter().collect(),
+    }))
+}
+
+pub(super) async fn part_url(
+    State(hold): State<Hold>,
+    request: Request,
+) -> Result<Json<GetPartUploadUrlOutput>, XrpcError> {
+    let (caller, input) = call::<GetPartUploadUrl>(&hold, request, Use::Repeatable).await?;
+    hold.inner.tokens.allow(&caller, Action::Write).await?;
+    let uploads = &hold.inner.uploads;
+    let number = uploads.check_number(input.part_number.get().into())?;
+    let life = Duration::from_secs(LIFE.unsigned_abs());
+    if let Some(signed) = uploads.part_request(&caller, &input.upload_id, number, life).await? {
+        let text = |value: &HeaderValue| value.to_str().unwrap_or_default().to_owned();
+        return Ok(Json(GetPartUploadUrlOutput {
+            url: signed.url,
+            method: if signed.method == Method::POST { PartMethod::Post } else { PartMethod::Put },
+            headers: signed.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect(),
+        }));
+    }
+    let mut url = hold.public_url().clone();
+    url.set_path(&format!("/xrpc/{}", UploadPart::NSID));
+    url.query_pairs_mut()
+        .append_pair("uploadId", input.upload_id.as_str())
+        .append_pair("partNumber", &number.to_string());
+    let grant = Grant::Part(&input.upload_id, number);
+    let url = hold.inner.signer.sign(url, &Method::PUT, grant, hold.inner.clock.unix());
+    let headers = [
+        (UPLOAD_ID_HEADER.to_owned(), input.upload_id.to_string()),
+        (PART_NUMBER_HEADER.to_owned(), number.to_string()),
+    ];
+    Ok(Json(GetPartUploadUrlOutput { url, method: PartMethod::Put, headers: BTreeMap::from(headers) }))
+}
+
+/// One part as raw bytes of any length, by a signed address or with the uploader's token.
+pub(super) async fn part(State(hold): State<Hold>, request: Request) -> Result<Response, XrpcError> {
+    let (mut parts, body) = request.into_parts();
+    let params = Params::from_request_parts(&mut parts, &()).await.unwrap_or_else(|never| match never {});
+    let uploads = &hold.inner.uploads;
+    let bad_number = || {
+        let message =
+            format!("{PART_NUMBER_HEADER} (or partNumber in a signed address) is not a part number");
+        XrpcError::bad(error_name::INVALID_PART_NUMBER, message)
+    };
+    let signature: Option<String> = params.optional("signature")?;
+    let (caller, upload, number) = if let Some(signature) = signature {
+        let upload: UploadId = params.required("uploadId")?;
+        let number: PartNumber = params.required("partNumber")?;
+        let expires: i64 = params.required("expires")?;
+        let grant = Grant::Part(&upload, number);
+        hold.inner.signer.check(&Method::PUT, grant, expires, &signature, hold.inner.clock.unix())?;
+        (None, upload, number)
+    } else {
+        let caller = hold.inner.tokens.caller(UploadPart::NSID, &parts.headers, Use::Repeatable).await?;
+        hold.inner.tokens.allow(&caller, Action::Write).await?;
+        let upload: UploadId = header(&parts.headers, UPLOAD_ID_HEADER).ok_or_else(|| {
+            XrpcError::bad(error_name::INVALID_UPLOAD_ID, format!("{UPLOAD_ID_HEADER} is not an upload id"))
+        })?;
+        let number: u64 = header(&parts.headers, PART_NUMBER_HEADER).ok_or_else(bad_number)?;
+        (Some(caller), upload, uploads.check_number(number)?)
+    };
+    let body = Box::pin(body.into_data_stream().map_err(Into::into));
+    let part = uploads.put_part(caller.as_ref(), &upload, number, body).await?;
+    let etag = HeaderValue::try_from(format!("\"{}\"", part.etag)).map_err(XrpcError::internal)?;
+    Ok((StatusCode::OK, [(ETAG, etag)], Json(UploadPartOutput { etag: part.etag })).into_response())
+}
+
+fn header<T: std::str::FromStr>(headers: &HeaderMap, name: &str) -> Option<T> {
+    headers.get(name)?.to_str().ok()?.parse().ok()
+}
+
+pub(super) async fn complete(
+    State(hold): State<Hold>,
+    request: Request,
+) -> Result<Json<CompleteUploadOutput>, XrpcError> {
+    let (caller, input) = call_with_digest::<CompleteUpload, Digest>(&hold, request).await?;
+    hold.inner.tokens.allow(&caller, Action::Write).await?;
+    let parts: Vec<_> =
+        input.parts.iter().map(|part| (part.part_number, part.bare_etag().to_owned())).collect();
+    let blob = hold.inner.uploads.complete(&caller, &input.upload_id, &input.digest, &parts).await?;
+    Ok(Json(CompleteUploadOutput { status: CompleteUploadStatus::Completed, digest: blob.digest }))
+}
+
+pub(super) async fn abort(
+    State(hold): State<Hold>,
+    request: Request,
+) -> Result<Json<AbortUploadOutput>, XrpcError> {
+    let (caller, input) = call::<AbortUpload>(&hold, request, Use::Repeatable).await?;
+    hold.inner.uploads.abort(&caller, &input.upload_id).await?;
+    Ok(Json(AbortUploadOutput { status: AbortUploadStatus::Aborted }))
+}

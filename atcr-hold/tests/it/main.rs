@@ -1,0 +1,11 @@
+//! A hold as its callers see it, over HTTP in the same process.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers as well")]
+
+mod access;
+mod blobs;
+mod faults;
+mod manifests;
+mod pds;
+mod sweep;
+mod uploads;
+mod world;
