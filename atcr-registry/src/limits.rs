@@ -13,7 +13,8 @@ pub struct Limits {
     pub upload_idle: Duration,
     /// How long a client may take for the next piece of a request body; then the request is cut. Default 60 seconds.
     pub body_idle: Duration,
-    /// How long a request that carries no blob content may take; then it is 503. Default 60 seconds.
+    /// How long a request that carries no blob content may take until its answer begins; then it is 503. Default
+    /// 2 minutes.
     pub request_time: Duration,
     /// How many referrers a page of the list has. Default 1,000. A page also ends near 4 MiB.
     pub referrers_page: usize,
@@ -32,7 +33,7 @@ impl Default for Limits {
             concurrent_uploads: 128,
             upload_idle: Duration::from_hours(24),
             body_idle: Duration::from_secs(60),
-            request_time: Duration::from_secs(60),
+            request_time: Duration::from_secs(120),
             referrers_page: 1000,
             tags_page: 10_000,
             tags_per_manifest: 64,

@@ -19,7 +19,7 @@ use url::Url;
 use super::{BeginUpload, BlobContent, BlobStore, ByteStream, UploadState, byte_stream};
 use crate::access::Access;
 use crate::error::StoreError;
-use crate::oci::{Algorithm, Digest, RangeRequest};
+use crate::oci::{Algorithm, ByteRange, Digest, RangeRequest};
 
 /// Fetches what a store redirected to, with this `Range`; `None` when the answer was 416.
 pub type Follow<'a> = &'a (
@@ -106,7 +106,7 @@ impl Suite<'_> {
     async fn read(&self, access: &Access, digest: &Digest, range: Option<RangeRequest>) -> Option<Bytes> {
         match self.store.open(access, digest, range).await {
             Ok(BlobContent::Stream { size, range: given, body }) => {
-                let whole = super::super::oci::ByteRange { start: 0, end: size };
+                let whole = ByteRange { start: 0, end: size };
                 let expected = range.map_or(Some(whole), |range| range.resolve(size));
                 assert_eq!(Some(given), expected, "the range that was asked for");
                 let pieces: Vec<Bytes> = body.try_collect().await.expect("the body arrives whole");
@@ -223,12 +223,12 @@ impl Suite<'_> {
         // The body gives one piece and then hangs; once the store waits for more, its future is dropped.
         let (hangs, mut hung) = tokio::sync::oneshot::channel::<()>();
         let (mut piece, mut hangs) = (Some(bytes.slice(3000..5000)), Some(hangs));
-        let body = stream::poll_fn(move |_| match piece.take() {
-            Some(piece) => Poll::Ready(Some(Ok(piece))),
-            None => {
-                hangs.take().map(|hangs| hangs.send(()));
-                Poll::Pending
+        let body = stream::poll_fn(move |_| {
+            if let Some(piece) = piece.take() {
+                return Poll::Ready(Some(Ok(piece)));
             }
+            hangs.take().map(|hangs| hangs.send(()));
+            Poll::Pending
         });
         let append = self.store.append(self.here, state.clone(), body.boxed());
         match future::select(append, &mut hung).await {

@@ -242,7 +242,7 @@ mod tests {
             let mut bytes = id.parse::<Uuid>().unwrap().into_bytes().to_vec();
             bytes.extend(URL_SAFE_NO_PAD.decode(rest).unwrap());
             let at = at % bytes.len();
-            bytes[at] ^= 1 << bit;
+            bytes[at] ^= 1_u8 << bit;
             let (id, rest) = bytes.split_first_chunk::<16>().unwrap();
             let altered = format!("{}.{}", Uuid::from_bytes(*id), URL_SAFE_NO_PAD.encode(rest));
             prop_assert!(codec.open(&altered, &alice, NOW).is_err());

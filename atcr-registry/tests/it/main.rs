@@ -1,0 +1,18 @@
+//! The registry from outside: requests against a registry in memory, and a real client over a real socket.
+
+#![allow(clippy::unwrap_used)]
+
+mod blobs;
+mod client;
+mod errors;
+mod limits;
+mod manifests;
+mod model;
+mod museum;
+mod referrers;
+mod sessions;
+mod socket;
+mod stores;
+mod support;
+mod tags;
+mod uploads;
