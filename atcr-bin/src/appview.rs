@@ -1,0 +1,124 @@
+//! `atcr-appview serve`: one registry.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use atcr_auth::pds_session::{SealingKey, SqliteSessionStore};
+use atcr_auth::{
+    AppPasswordSessions, Clock, NamespacePolicy, TokenAuthorizer, TokenConfig, TokenEndpoint, TokenIssuer,
+    TokenKeys, TokenVerifier,
+};
+use atcr_core::did_resolver::{
+    CacheLimits, CachingResolver, DnsHandleResolver, HandleResolver, IdentityResolver, NetworkResolver,
+    PlcResolver, WebResolver, XrpcHandleResolver,
+};
+use atcr_core::egress::{Egress, EgressPolicy};
+use atcr_core::syntax::Did;
+use atcr_registry::atproto::{BlobDelivery, Network};
+use atcr_registry::{Limits, Registry, SessionKey};
+use axum::Router;
+use url::Url;
+
+use crate::config::{AppViewConfig, ConfigError};
+use crate::serve::{self, Shutdown};
+use crate::{Error, keys};
+
+/// What an AppView is opened with.
+pub(crate) struct AppViewSettings {
+    pub(crate) base_url: Url,
+    pub(crate) default_hold: Did,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) token_seconds: u64,
+    pub(crate) plc_url: Url,
+    pub(crate) handle_resolver: Option<Url>,
+    pub(crate) egress: Egress,
+    pub(crate) redirect_blobs: bool,
+    pub(crate) manifest_size: usize,
+}
+
+/// Serves a registry until SIGTERM or SIGINT.
+pub async fn run(config: AppViewConfig) -> Result<(), Error> {
+    let base_url = config.server.base_url.ok_or(ConfigError::Required {
+        key: "server.base_url",
+        purpose: "the URL that clients reach the registry at",
+        env: "ATCR_SERVER_BASE_URL",
+    })?;
+    let default_hold = config.server.default_hold_did.ok_or(ConfigError::Required {
+        key: "server.default_hold_did",
+        purpose: "the hold for the blobs of people who have chosen none",
+        env: "ATCR_SERVER_DEFAULT_HOLD_DID",
+    })?;
+    let policy = if config.server.test_mode { EgressPolicy::development() } else { EgressPolicy::default() };
+    let shutdown = Shutdown::on_signals()?;
+    let listener = serve::listen(&config.server.addr).await?;
+    let router = open(AppViewSettings {
+        base_url,
+        default_hold,
+        data_dir: config.auth.data_dir,
+        token_seconds: config.auth.token_seconds,
+        plc_url: config.identity.plc_directory_url,
+        handle_resolver: config.identity.handle_resolver_url,
+        egress: Egress::new(policy).map_err(Error::start("the egress gate"))?,
+        redirect_blobs: config.registry.redirect_blobs,
+        manifest_size: config.registry.manifest_size,
+    })
+    .await?;
+    tracing::info!(addr = %config.server.addr, "the registry is ready");
+    serve::serve(listener, router, shutdown).await
+}
+
+/// Opens a registry: everything that answers under its URL.
+pub(crate) async fn open(settings: AppViewSettings) -> Result<Router, Error> {
+    let AppViewSettings { base_url, default_hold, data_dir, egress, .. } = settings;
+    let secret = |name: &str| data_dir.join(name);
+
+    let identities = identities(&egress, settings.plc_url, settings.handle_resolver)?;
+    let sealing = SealingKey::new(&keys::load_or_create::<32>(&secret("sessions.key"))?);
+    let store = SqliteSessionStore::open(&secret("sessions.sqlite"), sealing)
+        .await
+        .map_err(Error::start("the store of sessions"))?;
+    let sessions =
+        AppPasswordSessions::new(identities.clone(), egress.clone(), Arc::new(store), Clock::system());
+    let sessions = Arc::new(sessions.map_err(Error::start("the sessions"))?);
+
+    let token_key = keys::load_or_create::<32>(&secret("token.key"))?;
+    let token_keys = Arc::new(TokenKeys::from_bytes(&token_key).map_err(Error::start("the token key"))?);
+    let mut tokens = TokenConfig::new(base_url.authority());
+    tokens.lifetime = Duration::from_secs(settings.token_seconds);
+    let issuer = TokenIssuer::new(Arc::clone(&token_keys), tokens.clone(), Clock::system());
+    let verifier = TokenVerifier::new(token_keys, tokens, Clock::system());
+    let policy = Arc::new(NamespacePolicy::new(identities.clone()));
+    let token_endpoint = TokenEndpoint::new(issuer, verifier.clone(), sessions.clone(), policy.clone());
+
+    let delivery = if settings.redirect_blobs { BlobDelivery::Redirect } else { BlobDelivery::Proxy };
+    let (manifests, blobs) = Network { egress, identities, sessions, default_hold, delivery }.stores();
+    let registry = Registry::builder()
+        .manifests(Arc::new(manifests))
+        .blobs(Arc::new(blobs))
+        .authorizer(Arc::new(TokenAuthorizer::new(verifier, policy, &base_url)))
+        .limits(Limits { manifest_size: settings.manifest_size, ..Limits::default() })
+        .session_key(SessionKey::from_bytes(keys::load_or_create(&secret("uploads.key"))?))
+        .build()
+        .map_err(Error::start("the registry"))?;
+    Ok(registry.router().merge(token_endpoint.router()))
+}
+
+/// Who is who: DIDs by the network, handles by the DNS or by the service that the configuration names.
+fn identities(
+    egress: &Egress,
+    plc_url: Url,
+    handle_resolver: Option<Url>,
+) -> Result<IdentityResolver, Error> {
+    let network =
+        NetworkResolver::new(PlcResolver::new(egress.clone(), plc_url), WebResolver::new(egress.clone()));
+    let handles: Arc<dyn HandleResolver> = match handle_resolver {
+        Some(service) => Arc::new(XrpcHandleResolver::new(egress.clone(), service)),
+        None => {
+            let dns = DnsHandleResolver::from_system(egress.clone());
+            Arc::new(dns.map_err(Error::start("the DNS resolver"))?)
+        }
+    };
+    let dids = CachingResolver::new(network, CacheLimits::default());
+    Ok(IdentityResolver::new(Arc::new(dids), handles))
+}

@@ -1,0 +1,104 @@
+use std::path::PathBuf;
+
+use atcr_core::syntax::Did;
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+use super::Config;
+
+/// The settings of `atcr-appview`; the template `config/appview.yaml` says what each one is for.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AppViewConfig {
+    /// The server.
+    pub server: Server,
+    /// Tokens and sessions.
+    pub auth: Auth,
+    /// How identities are resolved.
+    pub identity: Identity,
+    /// The registry.
+    pub registry: Registry,
+    /// The log.
+    pub log: super::Log,
+}
+
+/// The server.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Server {
+    /// Where it listens.
+    pub addr: String,
+    /// The URL that clients reach it at.
+    pub base_url: Option<Url>,
+    /// The hold that takes the blobs of people who have chosen none.
+    pub default_hold_did: Option<Did>,
+    /// Lets requests reach this machine: development only.
+    pub test_mode: bool,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self { addr: ":5000".to_owned(), base_url: None, default_hold_did: None, test_mode: false }
+    }
+}
+
+/// Tokens and sessions.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Auth {
+    /// Where keys and sessions are kept.
+    pub data_dir: PathBuf,
+    /// How many seconds a registry token is good for.
+    pub token_seconds: u64,
+}
+
+impl Default for Auth {
+    fn default() -> Self {
+        Self { data_dir: PathBuf::from("/var/lib/atcr"), token_seconds: 300 }
+    }
+}
+
+/// How identities are resolved.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Identity {
+    /// The PLC directory.
+    pub plc_directory_url: Url,
+    /// A service that resolves handles in place of the DNS.
+    pub handle_resolver_url: Option<Url>,
+}
+
+impl Default for Identity {
+    fn default() -> Self {
+        let plc_directory_url = Url::parse("https://plc.directory").expect("a constant URL");
+        Self { plc_directory_url, handle_resolver_url: None }
+    }
+}
+
+/// The registry.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Registry {
+    /// Sends clients to the storage for blobs.
+    pub redirect_blobs: bool,
+    /// The size of a manifest in bytes.
+    pub manifest_size: usize,
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Self { redirect_blobs: true, manifest_size: 4 << 20 }
+    }
+}
+
+impl Config for AppViewConfig {
+    const ENV_PREFIX: &'static str = "ATCR";
+    const ENV_ALIASES: &'static [(&'static str, &'static str)] = &[
+        ("ATCR_HTTP_ADDR", "server.addr"),
+        ("ATCR_BASE_URL", "server.base_url"),
+        ("ATCR_DEFAULT_HOLD_DID", "server.default_hold_did"),
+        ("ATCR_TOKEN_EXPIRATION", "auth.token_seconds"),
+        ("TEST_MODE", "server.test_mode"),
+    ];
+    const TEMPLATE: &'static str = include_str!("../../config/appview.yaml");
+}

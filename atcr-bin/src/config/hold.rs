@@ -1,0 +1,125 @@
+use std::path::PathBuf;
+
+use atcr_core::syntax::Did;
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+use super::Config;
+
+/// The settings of `atcr-hold`; the template `config/hold.yaml` says what each one is for.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HoldConfig {
+    /// The server.
+    pub server: Server,
+    /// Whose hold it is.
+    pub registration: Registration,
+    /// The hold's own data.
+    pub database: Database,
+    /// Where the blobs go.
+    pub storage: Storage,
+    /// The log.
+    pub log: Log,
+}
+
+/// The server.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Server {
+    /// Where it listens.
+    pub addr: String,
+    /// The URL that everybody reaches it at; its identity comes from it.
+    pub public_url: Option<Url>,
+    /// Whether anybody may read.
+    pub public: bool,
+    /// Lets requests reach this machine: development only.
+    pub test_mode: bool,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self { addr: ":8080".to_owned(), public_url: None, public: false, test_mode: false }
+    }
+}
+
+/// Whose hold it is.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Registration {
+    /// The captain.
+    pub owner_did: Option<Did>,
+    /// Whether everybody with an account may become crew by themselves.
+    pub allow_all_crew: bool,
+    /// Where the hold stands, for people to know.
+    pub region: Option<String>,
+}
+
+/// The hold's own data.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Database {
+    /// The folder of the repo, the upload ledger and the keys.
+    pub path: PathBuf,
+    /// The PLC directory, where the DIDs of the crew are resolved.
+    pub plc_directory_url: Url,
+}
+
+impl Default for Database {
+    fn default() -> Self {
+        Self {
+            path: PathBuf::from("/var/lib/atcr-hold"),
+            plc_directory_url: Url::parse("https://plc.directory").expect("a constant URL"),
+        }
+    }
+}
+
+/// Where the blobs go.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Storage {
+    /// The folder of the blobs.
+    pub root_dir: Option<PathBuf>,
+    /// The size of a blob in bytes.
+    pub max_blob_size: Option<u64>,
+}
+
+/// The log.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    /// `error`, `warn`, `info`, `debug` or `trace`, also per module.
+    pub level: String,
+    /// `text` or `json`.
+    pub format: LogFormat,
+}
+
+/// The form of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Lines for people.
+    #[default]
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: "info".to_owned(), format: LogFormat::Text }
+    }
+}
+
+impl Config for HoldConfig {
+    const ENV_PREFIX: &'static str = "HOLD";
+    const ENV_ALIASES: &'static [(&'static str, &'static str)] = &[
+        ("HOLD_PUBLIC_URL", "server.public_url"),
+        ("HOLD_PUBLIC", "server.public"),
+        ("HOLD_OWNER", "registration.owner_did"),
+        ("HOLD_ALLOW_ALL_CREW", "registration.allow_all_crew"),
+        ("HOLD_DATABASE_DIR", "database.path"),
+        ("STORAGE_ROOT_DIR", "storage.root_dir"),
+        ("TEST_MODE", "server.test_mode"),
+    ];
+    const TEMPLATE: &'static str = include_str!("../../config/hold.yaml");
+}

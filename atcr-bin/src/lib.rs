@@ -1,0 +1,20 @@
+//! The parts that the atcr binaries share: configuration, logging, serving, and the wiring of the libraries.
+//!
+//! Nothing here is meant to be depended on; embed `atcr-registry`, `atcr-hold` or `atcr-pds` instead.
+
+pub mod appview;
+pub mod config;
+pub mod dev;
+mod error;
+pub mod hold;
+pub mod keys;
+pub mod logging;
+pub mod serve;
+
+pub use error::{Error, exit};
+
+/// Runs a program's main future to its end on a runtime of its own.
+pub fn block_on(main: impl Future<Output = Result<(), Error>>) -> Result<(), Error> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    runtime.map_err(Error::start("the runtime"))?.block_on(main)
+}
