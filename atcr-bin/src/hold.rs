@@ -2,20 +2,17 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use atcr_core::did_resolver::{CacheLimits, CachingResolver, NetworkResolver, PlcResolver, WebResolver};
 use atcr_core::egress::{Egress, EgressPolicy};
 use atcr_core::syntax::Did;
 use atcr_hold::Hold;
+use atcr_hold::storage::FilesystemStorage;
 use url::Url;
 
 use crate::Error;
 use crate::config::{ConfigError, HoldConfig};
 use crate::serve::{self, Shutdown};
-
-/// How often uploads that nobody continues are looked for.
-const SWEEP_EVERY: Duration = Duration::from_secs(600);
 
 /// What a hold is opened with.
 pub(crate) struct HoldSettings {
@@ -74,7 +71,10 @@ pub(crate) async fn open(settings: HoldSettings) -> Result<Hold, Error> {
     );
     let resolver = Arc::new(CachingResolver::new(network, CacheLimits::default()));
     let mut config = atcr_hold::HoldConfig::new(settings.public_url, settings.data_dir, settings.owner);
-    config.storage_dir = settings.storage_dir;
+    if let Some(folder) = settings.storage_dir {
+        let storage = FilesystemStorage::open(folder).await.map_err(Error::start("the storage"))?;
+        config.storage = Some(Arc::new(storage));
+    }
     config.public = settings.public;
     config.allow_all_crew = settings.allow_all_crew;
     config.region = settings.region;
@@ -82,19 +82,11 @@ pub(crate) async fn open(settings: HoldSettings) -> Result<Hold, Error> {
     Hold::open(config, resolver).await.map_err(Error::start("the hold"))
 }
 
-/// Sweeps the hold from time to time until the order to stop.
+/// Keeps the hold tidy until the order to stop.
 pub(crate) async fn maintain(hold: Hold, shutdown: Shutdown) -> Result<(), Error> {
-    let mut ticks = tokio::time::interval(SWEEP_EVERY);
-    let stop = shutdown.ordered();
-    tokio::pin!(stop);
-    loop {
-        tokio::select! {
-            () = &mut stop => return Ok(()),
-            _ = ticks.tick() => {
-                if let Err(error) = hold.sweep().await {
-                    tracing::warn!(%error, "the hold could not be swept; it is tried again later");
-                }
-            }
-        }
+    tokio::select! {
+        () = hold.maintain() => {}
+        () = shutdown.ordered() => {}
     }
+    Ok(())
 }

@@ -100,15 +100,13 @@ impl Network {
         state.save(data_dir)?;
 
         let mut servers = JoinSet::new();
-        let mut serve = |listener, router| {
-            servers.spawn(serve::serve(listener, router, shutdown.clone()));
-        };
+        let serve = |listener, router| serve::serve(listener, router, shutdown.clone());
 
         let plc_url = local_url(&plc)?;
         let directory = Directory::open(Some(&data_dir.join("plc.sqlite")), Clock::system())
             .await
             .map_err(Error::start("the PLC directory"))?;
-        serve(plc, directory.router());
+        servers.spawn(serve(plc, directory.router()));
 
         let pds_url = local_url(&pds)?;
         let mut config = PdsConfig::new(pds_url.clone(), Arc::new(directory));
@@ -119,7 +117,7 @@ impl Network {
             let did = ensure_account(&users, handle, password).await?;
             accounts.push(DevAccount { handle: handle.clone(), did, password: password.clone() });
         }
-        serve(pds, users.router());
+        servers.spawn(serve(pds, users.router()));
 
         let egress = Egress::new(EgressPolicy::development()).map_err(Error::start("the egress gate"))?;
         let hold_url = local_url(&hold)?;
@@ -140,7 +138,7 @@ impl Network {
         })
         .await?;
         let hold_did = opened.did().clone();
-        serve(hold, opened.router());
+        servers.spawn(serve(hold, opened.router()));
         servers.spawn(hold::maintain(opened, shutdown.clone()));
 
         let appview_url =
@@ -157,7 +155,7 @@ impl Network {
             manifest_size: 4 << 20,
         })
         .await?;
-        serve(registry, appview);
+        servers.spawn(serve(registry, appview));
 
         let ready = Ready {
             registry: format!("127.0.0.1:{registry_port}"),
