@@ -58,7 +58,7 @@ async fn a_part_of_a_blob_is_given() {
         assert_eq!(answer.header("content-length"), (end - start).to_string());
     }
     for range in ["bytes=500-0", "bytes=5000-10000", "bytes=5000-", "bytes=-0", "bytes=7000-,8000-"] {
-        let answer = ranged(&peer, &path, range).await.is_error(416, "SIZE_INVALID");
+        let answer = ranged(&peer, &path, range).await.fails(416, "SIZE_INVALID");
         assert_eq!(answer.header("content-range"), "bytes */5000", "{range}");
     }
     for ignored in ["lines=1-2", "bytes=x", "bytes", "bytes=0-4999,0-4999"] {
@@ -92,7 +92,7 @@ async fn too_many_ranges_are_refused() {
     let peer = open();
     let path = format!("/v2/a/blobs/{}", peer.push_blob("a", &content()).await);
     let ranges: Vec<_> = (0..1025).map(|n| format!("{n}-{n}")).collect();
-    ranged(&peer, &path, &format!("bytes={}", ranges.join(","))).await.is_error(400, "SIZE_INVALID");
+    ranged(&peer, &path, &format!("bytes={}", ranges.join(","))).await.fails(400, "SIZE_INVALID");
     ranged(&peer, &path, &format!("bytes={}", ranges[1..].join(","))).await.is(206);
 }
 
@@ -106,7 +106,7 @@ async fn a_client_that_has_the_blob_gets_no_bytes() {
     assert!(answer.body.is_empty() && answer.header("etag") == format!("\"{digest}\""));
     with("\"other\"".to_owned()).send(()).await.is(200);
     let absent = format!("/v2/a/blobs/{}", Digest::sha256(b"absent"));
-    peer.call(Method::GET, &absent).header("if-none-match", "*").send(()).await.is_error(404, "BLOB_UNKNOWN");
+    peer.call(Method::GET, &absent).header("if-none-match", "*").send(()).await.fails(404, "BLOB_UNKNOWN");
     let stale = peer.call(Method::GET, &path).header("if-range", "\"other\"").header("range", "bytes=1-1");
     assert_eq!(stale.send(()).await.is(200).body, "abc");
 }
@@ -137,7 +137,7 @@ async fn a_store_may_redirect_a_get_but_a_head_is_answered() {
         assert_eq!(answer.header("docker-content-digest"), digest.to_string());
     }
     assert_eq!(alice.head(&path).await.is(200).header("content-length"), "3");
-    alice.get(&format!("/v2/alice/app/blobs/{}", Digest::sha256(b"x"))).await.is_error(404, "BLOB_UNKNOWN");
+    alice.get(&format!("/v2/alice/app/blobs/{}", Digest::sha256(b"x"))).await.fails(404, "BLOB_UNKNOWN");
 }
 
 #[tokio::test]
@@ -147,6 +147,6 @@ async fn a_deleted_blob_is_gone_from_its_repository_and_stays_in_others() {
     peer.post(&format!("/v2/b/blobs/uploads/?mount={digest}&from=a"), ()).await.is(201);
     peer.delete(&format!("/v2/a/blobs/{digest}")).await.is(202);
     peer.head(&format!("/v2/a/blobs/{digest}")).await.is(404);
-    peer.delete(&format!("/v2/a/blobs/{digest}")).await.is_error(404, "BLOB_UNKNOWN");
+    peer.delete(&format!("/v2/a/blobs/{digest}")).await.fails(404, "BLOB_UNKNOWN");
     assert_eq!(peer.get(&format!("/v2/b/blobs/{digest}")).await.is(200).body, "abc");
 }

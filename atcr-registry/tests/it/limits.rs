@@ -26,9 +26,9 @@ async fn a_manifest_of_four_mebibytes_is_taken_and_a_larger_one_is_413() {
     };
     peer.put_manifest("a", "largest", MediaType::OCI_INDEX, &manifest(4 << 20)).await.is(201);
     let larger = manifest((4 << 20) + 1);
-    peer.put_manifest("a", "larger", MediaType::OCI_INDEX, &larger).await.is_error(413, "SIZE_INVALID");
+    peer.put_manifest("a", "larger", MediaType::OCI_INDEX, &larger).await.fails(413, "SIZE_INVALID");
     let unannounced = Body::from_stream(stream::iter([Ok::<_, std::io::Error>(Bytes::from(larger))]));
-    peer.put("/v2/a/manifests/larger", unannounced).await.is_error(413, "SIZE_INVALID");
+    peer.put("/v2/a/manifests/larger", unannounced).await.fails(413, "SIZE_INVALID");
 }
 
 #[tokio::test]
@@ -46,10 +46,10 @@ async fn one_principal_has_only_so_many_uploads_at_a_time() {
     pieces.send(Ok("abc".into())).await.unwrap();
     events.recv().await.unwrap();
 
-    let refused = alice.patch(&second, "x").await.is_error(429, "TOOMANYREQUESTS");
+    let refused = alice.patch(&second, "x").await.fails(429, "TOOMANYREQUESTS");
     assert_eq!(refused.header("retry-after"), "1");
     let path = format!("/v2/alice/app/blobs/uploads/?digest={}", Digest::sha256(b"x"));
-    alice.post(&path, "x").await.is_error(429, "TOOMANYREQUESTS");
+    alice.post(&path, "x").await.fails(429, "TOOMANYREQUESTS");
     bob.patch(&bob.begin("bob/app").await, "x").await.is(202);
     alice.get(&second).await.is(204);
     drop(pieces);
@@ -62,8 +62,8 @@ async fn a_client_that_stalls_is_cut_and_its_session_survives() {
     let peer = Peer::new(guarded_builder().build().unwrap()).with_token("alice");
     let location = peer.begin("alice/app").await;
     let stalled = || Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>());
-    peer.patch(&location, stalled()).await.is_error(408, "BLOB_UPLOAD_INVALID");
-    peer.put("/v2/alice/app/manifests/x", stalled()).await.is_error(408, "MANIFEST_INVALID");
+    peer.patch(&location, stalled()).await.fails(408, "BLOB_UPLOAD_INVALID");
+    peer.put("/v2/alice/app/manifests/x", stalled()).await.fails(408, "MANIFEST_INVALID");
     peer.patch(&location, "abc").await.is(202);
 }
 
@@ -104,6 +104,6 @@ async fn a_request_that_takes_too_long_is_503() {
         .authorizer(Arc::new(ByToken))
         .limits(Limits { request_time: Duration::from_secs(5), ..Limits::default() });
     let alice = Peer::new(registry.build().unwrap()).with_token("alice");
-    alice.get("/v2/alice/app/manifests/latest").await.is_error(503, "UNAVAILABLE");
-    alice.get("/v2/alice/app/tags/list").await.is_error(503, "UNAVAILABLE");
+    alice.get("/v2/alice/app/manifests/latest").await.fails(503, "UNAVAILABLE");
+    alice.get("/v2/alice/app/tags/list").await.fails(503, "UNAVAILABLE");
 }

@@ -86,10 +86,10 @@ async fn several_tags_are_set_in_one_push() {
     }
     let many = vec!["tag=x"; 65].join("&");
     let answer = peer.put_manifest("a", &format!("{digest}?{many}"), MediaType::OCI_INDEX, &json).await;
-    answer.is_error(414, "UNSUPPORTED");
+    answer.fails(414, "UNSUPPORTED");
     let answer =
         peer.put_manifest("a", &format!("{digest}?tag=ok&tag=.bad"), MediaType::OCI_INDEX, &json).await;
-    answer.is_error(400, "MANIFEST_INVALID");
+    answer.fails(400, "MANIFEST_INVALID");
     peer.head("/v2/a/manifests/ok").await.is(404);
 }
 
@@ -125,7 +125,7 @@ async fn a_blob_of_another_repository_does_not_count() {
     let peer = open();
     let blob = peer.push_blob("a", b"{}").await;
     let answer = peer.put_manifest("b", "latest", MANIFEST, &image(&blob, &blob)).await;
-    answer.is_error(400, "MANIFEST_BLOB_UNKNOWN");
+    answer.fails(400, "MANIFEST_BLOB_UNKNOWN");
     peer.get("/v2/b/manifests/latest").await.is(404);
 }
 
@@ -136,7 +136,7 @@ async fn a_document_that_is_image_and_index_at_once_is_refused() {
     let child = format!(r#"{{"mediaType":"{MANIFEST}","digest":"{blob}","size":2}}"#);
     let json = image(&blob, &blob).replacen('{', &format!(r#"{{"manifests":[{child}],"#), 1);
     for media_type in [MANIFEST, MediaType::OCI_INDEX] {
-        peer.put_manifest("a", "both", media_type, &json).await.is_error(400, "MANIFEST_INVALID");
+        peer.put_manifest("a", "both", media_type, &json).await.fails(400, "MANIFEST_INVALID");
     }
 }
 
@@ -152,7 +152,7 @@ async fn a_deleted_manifest_takes_its_tags_along_and_a_deleted_tag_nothing() {
     for reference in ["one".to_owned(), digest.to_string()] {
         peer.get(&format!("/v2/a/manifests/{reference}")).await.is(404);
         peer.head(&format!("/v2/a/manifests/{reference}")).await.is(404);
-        peer.delete(&format!("/v2/a/manifests/{reference}")).await.is_error(404, "MANIFEST_UNKNOWN");
+        peer.delete(&format!("/v2/a/manifests/{reference}")).await.fails(404, "MANIFEST_UNKNOWN");
     }
     assert_eq!(peer.get("/v2/a/tags/list").await.is(200).json()["tags"], serde_json::json!([]));
 }

@@ -123,14 +123,14 @@ async fn run(steps: Vec<Step>) {
                 let start = content.len() as u64 + by;
                 let range = format!("{start}-{}", start + chunk.len() as u64 - 1);
                 let call = peer.call(Method::PATCH, &location).header("content-range", &range);
-                let answer = call.send(chunk).await.is_error(416, "BLOB_UPLOAD_INVALID");
+                let answer = call.send(chunk).await.fails(416, "BLOB_UPLOAD_INVALID");
                 assert_eq!(answer.header("range"), last_byte(&content));
                 model.states.push((answer.location(), content));
             }
             Step::CutOff { chunk } => {
                 let reset = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
                 let body = Body::from_stream(stream::iter([Ok(Bytes::from(chunk)), Err(reset)]));
-                peer.patch(&location, body).await.is_error(400, "BLOB_UPLOAD_INVALID");
+                peer.patch(&location, body).await.fails(400, "BLOB_UPLOAD_INVALID");
             }
             Step::DoOver { back, chunk } => {
                 let at = model.back(back);
@@ -158,7 +158,7 @@ async fn run(steps: Vec<Step>) {
             }
             Step::FinishWrong { last } => {
                 let wrong = [&content[..], &last, b"?"].concat();
-                peer.put(&finish(&wrong), last).await.is_error(400, "DIGEST_INVALID");
+                peer.put(&finish(&wrong), last).await.fails(400, "DIGEST_INVALID");
                 peer.head(&format!("/v2/a/blobs/{}", Digest::sha256(&wrong))).await.is(404);
                 // The bytes of the closing PUT took the place of what an earlier state's successors had.
             }
@@ -169,8 +169,8 @@ async fn run(steps: Vec<Step>) {
             Step::OtherReplica => std::mem::swap(&mut peer, &mut other),
         }
         if let Some(lost) = model.lost.last() {
-            peer.get(lost).await.is_error(404, "BLOB_UPLOAD_UNKNOWN");
-            peer.patch(lost, "x").await.is_error(404, "BLOB_UPLOAD_UNKNOWN");
+            peer.get(lost).await.fails(404, "BLOB_UPLOAD_UNKNOWN");
+            peer.patch(lost, "x").await.fails(404, "BLOB_UPLOAD_UNKNOWN");
         }
     }
 }

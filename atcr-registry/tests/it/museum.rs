@@ -31,7 +31,7 @@ async fn cve_2026_41888_nothing_is_deleted_where_deletion_is_off() {
         format!("/v2/alice/app/manifests/{digest}"),
         format!("/v2/alice/app/blobs/{}", Digest::sha256(b"layer")),
     ] {
-        alice.delete(&path).await.is_error(405, "UNSUPPORTED");
+        alice.delete(&path).await.fails(405, "UNSUPPORTED");
         alice.get(&path).await.is(200);
     }
     // Giving up an upload deletes nothing.
@@ -49,7 +49,7 @@ async fn cve_2026_61833_the_right_to_push_is_not_the_right_to_delete() {
         format!("/v2/alice/app/manifests/{digest}"),
         format!("/v2/alice/app/blobs/{}", Digest::sha256(b"layer")),
     ] {
-        pusher.delete(&path).await.is_error(403, "DENIED");
+        pusher.delete(&path).await.fails(403, "DENIED");
         alice.head(&path).await.is(200);
     }
 }
@@ -67,7 +67,7 @@ async fn cve_2024_39897_a_private_blob_is_not_readable_through_another_repositor
     alice.head(&format!("/v2/alice/app/blobs/{secret}")).await.is(404);
     let manifest =
         alice.put_manifest("alice/app", "x", MediaType::OCI_MANIFEST, &image(&secret, &secret)).await;
-    manifest.is_error(400, "MANIFEST_BLOB_UNKNOWN");
+    manifest.fails(400, "MANIFEST_BLOB_UNKNOWN");
 }
 
 #[tokio::test]
@@ -76,10 +76,10 @@ async fn cve_2026_32589_an_upload_belongs_to_its_principal_and_its_repository() 
     let (alice, bob) = (peer.with_token("alice"), peer.with_token("bob"));
     let location = alice.patch(&alice.begin("shared/app").await, "alice's").await.is(202).location();
     let finish = |location: &str| format!("{location}?digest={}", Digest::sha256(b"alice's"));
-    bob.put(&finish(&location), ()).await.is_error(404, "BLOB_UPLOAD_UNKNOWN");
-    bob.delete(&location).await.is_error(404, "BLOB_UPLOAD_UNKNOWN");
+    bob.put(&finish(&location), ()).await.fails(404, "BLOB_UPLOAD_UNKNOWN");
+    bob.delete(&location).await.fails(404, "BLOB_UPLOAD_UNKNOWN");
     let elsewhere = location.replace("shared/app", "alice/app");
-    alice.put(&finish(&elsewhere), ()).await.is_error(404, "BLOB_UPLOAD_UNKNOWN");
+    alice.put(&finish(&elsewhere), ()).await.fails(404, "BLOB_UPLOAD_UNKNOWN");
     alice.put(&finish(&location), ()).await.is(201);
 }
 
@@ -158,7 +158,7 @@ async fn distribution_4892_a_content_range_with_an_asterisk_is_read() {
     let call =
         |at: &str, range: &str| peer.call(Method::PATCH, at).header("content-range", range).send("abc");
     let next = call(&peer.begin("a").await, "bytes 0-2/*").await.is(202).location();
-    call(&next, "bytes */10").await.is_error(400, "BLOB_UPLOAD_INVALID");
+    call(&next, "bytes */10").await.fails(400, "BLOB_UPLOAD_INVALID");
     assert_eq!(call(&next, "3-5/*").await.is(202).header("range"), "0-5");
 }
 

@@ -24,7 +24,7 @@ async fn every_step(peer: &Peer, location: &str) -> Vec<Answer> {
 
 async fn assert_unknown(peer: &Peer, location: &str) {
     for answer in every_step(peer, location).await {
-        answer.is_error(404, "BLOB_UPLOAD_UNKNOWN");
+        answer.fails(404, "BLOB_UPLOAD_UNKNOWN");
     }
 }
 
@@ -52,7 +52,7 @@ async fn a_token_is_refused_for_another_principal() {
     let location = alice.begin("shared/app").await;
     bob.begin("shared/app").await;
     assert_unknown(&bob, &location).await;
-    peer.patch(&location, "x").await.is_error(401, "UNAUTHORIZED");
+    peer.patch(&location, "x").await.fails(401, "UNAUTHORIZED");
     alice.get(&location).await.is(204);
 }
 
@@ -117,7 +117,7 @@ async fn a_replayed_chunk_is_out_of_order() {
     let start = peer.begin("a").await;
     let chunk = |at: &str, range: &str| peer.call(Method::PATCH, at).header("content-range", range);
     let next = chunk(&start, "0-2").send("abc").await.is(202).location();
-    let answer = chunk(&next, "0-2").send("abc").await.is_error(416, "BLOB_UPLOAD_INVALID");
+    let answer = chunk(&next, "0-2").send("abc").await.fails(416, "BLOB_UPLOAD_INVALID");
     assert_eq!(answer.header("range"), "0-2");
     peer.get(&answer.location()).await.is(204);
 }

@@ -51,7 +51,7 @@ impl Answer {
 
     /// The answer is this error, in the form that the specification asks for.
     #[track_caller]
-    pub(crate) fn is_error(self, status: u16, code: &str) -> Self {
+    pub(crate) fn fails(self, status: u16, code: &str) -> Self {
         assert_eq!(self.status.as_u16(), status, "{self:?}");
         assert_eq!(self.header("content-type"), "application/json");
         let json = self.json();

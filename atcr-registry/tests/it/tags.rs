@@ -73,7 +73,7 @@ async fn a_repository_without_tags_has_an_empty_list_and_an_unknown_one_none() {
     push(&peer, "a", &["x"]).await;
     peer.delete("/v2/a/manifests/x").await.is(202);
     assert_eq!(peer.get("/v2/a/tags/list").await.is(200).json(), json!({"name": "a", "tags": []}));
-    peer.get("/v2/b/tags/list").await.is_error(404, "NAME_UNKNOWN");
+    peer.get("/v2/b/tags/list").await.fails(404, "NAME_UNKNOWN");
 }
 
 #[tokio::test]

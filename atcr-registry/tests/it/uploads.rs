@@ -83,7 +83,7 @@ async fn a_chunk_out_of_order_is_416_and_the_session_survives() {
     for (method, at) in [(Method::PATCH, first.clone()), (Method::PUT, format!("{first}?digest={digest}"))] {
         for range in ["0-2", "3-5", "5-7"] {
             let answer = peer.call(method.clone(), &at).header("content-range", range).send("efg").await;
-            let answer = answer.is_error(416, "BLOB_UPLOAD_INVALID");
+            let answer = answer.fails(416, "BLOB_UPLOAD_INVALID");
             assert_eq!(answer.header("range"), "0-3");
             let progress = peer.get(&answer.location()).await.is(204);
             assert_eq!(progress.header("range"), "0-3");
@@ -100,7 +100,7 @@ async fn a_chunk_of_another_length_than_its_range_does_not_count() {
     let location = peer.begin("a").await;
     for (range, body) in [("0-9", &["abc"][..]), ("0-1", &["abc"]), ("0-1", &["ab", "c"])] {
         let chunk = peer.call(Method::PATCH, &location).header("content-range", range);
-        chunk.send(streamed(body)).await.is_error(400, "SIZE_INVALID");
+        chunk.send(streamed(body)).await.fails(400, "SIZE_INVALID");
     }
     assert_eq!(peer.get(&location).await.is(204).header("range"), "0-0");
     let chunk = peer.call(Method::PATCH, &location).header("content-range", "0-2");
@@ -112,10 +112,8 @@ async fn nothing_of_a_body_that_was_cut_off_counts() {
     let peer = open();
     let location = peer.patch(&peer.begin("a").await, "abc").await.is(202).location();
     let digest = Digest::sha256(b"abcdef");
-    peer.patch(&location, cut_off("d")).await.is_error(400, "BLOB_UPLOAD_INVALID");
-    peer.put(&format!("{location}?digest={digest}"), cut_off("def"))
-        .await
-        .is_error(400, "BLOB_UPLOAD_INVALID");
+    peer.patch(&location, cut_off("d")).await.fails(400, "BLOB_UPLOAD_INVALID");
+    peer.put(&format!("{location}?digest={digest}"), cut_off("def")).await.fails(400, "BLOB_UPLOAD_INVALID");
     peer.head(&format!("/v2/a/blobs/{digest}")).await.is(404);
     assert_eq!(peer.get(&location).await.is(204).header("range"), "0-2");
     peer.put(&format!("{location}?digest={digest}"), "def").await.is(201);
@@ -126,7 +124,7 @@ async fn a_wrong_digest_is_400_and_the_session_survives() {
     let peer = open();
     let location = peer.patch(&peer.begin("a").await, "abc").await.is(202).location();
     let wrong = Digest::sha256(b"other");
-    let answer = peer.put(&format!("{location}?digest={wrong}"), "def").await.is_error(400, "DIGEST_INVALID");
+    let answer = peer.put(&format!("{location}?digest={wrong}"), "def").await.fails(400, "DIGEST_INVALID");
     let detail = &answer.json()["errors"][0]["detail"];
     assert_eq!(detail["expected"], wrong.to_string());
     assert_eq!(detail["actual"], Digest::sha256(b"abcdef").to_string());
@@ -138,9 +136,9 @@ async fn an_upload_is_cancelled() {
     let peer = open();
     let location = peer.patch(&peer.begin("a").await, "abc").await.is(202).location();
     peer.delete(&location).await.is(204);
-    peer.delete(&location).await.is_error(404, "BLOB_UPLOAD_UNKNOWN");
+    peer.delete(&location).await.fails(404, "BLOB_UPLOAD_UNKNOWN");
     let finish = format!("{location}?digest={}", Digest::sha256(b"abc"));
-    peer.put(&finish, ()).await.is_error(404, "BLOB_UPLOAD_UNKNOWN");
+    peer.put(&finish, ()).await.fails(404, "BLOB_UPLOAD_UNKNOWN");
 }
 
 #[tokio::test]
@@ -216,7 +214,7 @@ async fn an_upload_that_no_client_can_go_on_with_is_thrown_away() {
     let (store, mut events) = Watched::new();
     let alice = Peer::new(with_blobs(Arc::new(store)).build().unwrap()).with_token("alice");
     let path = format!("/v2/alice/app/blobs/uploads/?digest={}", Digest::sha256(b"other"));
-    alice.post(&path, "abc").await.is_error(400, "DIGEST_INVALID");
+    alice.post(&path, "abc").await.fails(400, "DIGEST_INVALID");
     assert_eq!(events.recv().await, Some(Event::Piece(3)));
     assert_eq!(events.recv().await, Some(Event::Aborted));
 
