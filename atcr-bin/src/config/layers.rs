@@ -21,6 +21,11 @@ pub fn load<C: Config>(
             .map_err(|e| ConfigError::Yaml { path: path.to_owned(), message: e.to_string() })?;
         let given = given.unwrap_or_else(|| Value::Object(Map::new()));
         for (key, value) in leaves(&given) {
+            // A section whose lines are all commented out.
+            let section = |name: &str| name.strip_prefix(&key).is_some_and(|rest| rest.starts_with('.'));
+            if value.is_null() && known.iter().any(|(name, _)| section(name)) {
+                continue;
+            }
             if !known.iter().any(|(name, _)| *name == key) {
                 return Err(unknown(path.display().to_string(), &key, &known));
             }
@@ -66,7 +71,6 @@ fn leaves(value: &Value) -> Vec<(String, Value)> {
                     walk(&name, value, out);
                 }
             }
-            // A section whose lines are all commented out.
             Value::Null if prefix.is_empty() => {}
             leaf => out.push((prefix.to_owned(), leaf.clone())),
         }

@@ -16,10 +16,11 @@ async fn an_image_comes_back_byte_for_byte_and_its_manifest_is_a_record_of_its_o
     assert!(pull(registry, &by_did).await == content);
 
     let records = |service: &str, repo: &str, collection: &str| {
-        let url = format!("{service}/xrpc/com.atproto.repo.listRecords?repo={repo}&collection={collection}");
+        let request = http().get(format!("{service}/xrpc/com.atproto.repo.listRecords"));
+        let request = request.query(&[("repo", repo), ("collection", collection)]);
         async move {
-            let answer: Value = http().get(url).send().await.unwrap().json().await.unwrap();
-            answer["records"].as_array().unwrap().clone()
+            let answer: Value = request.send().await.unwrap().json().await.unwrap();
+            answer["records"].as_array().unwrap_or_else(|| panic!("{answer}")).clone()
         }
     };
     let (pds, hold, hold_did) = (dev.text("pds"), dev.text("hold"), dev.text("hold_did"));
