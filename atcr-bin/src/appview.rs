@@ -112,12 +112,11 @@ fn identities(
 ) -> Result<IdentityResolver, Error> {
     let network =
         NetworkResolver::new(PlcResolver::new(egress.clone(), plc_url), WebResolver::new(egress.clone()));
-    let handles: Arc<dyn HandleResolver> = match handle_resolver {
-        Some(service) => Arc::new(XrpcHandleResolver::new(egress.clone(), service)),
-        None => {
-            let dns = DnsHandleResolver::from_system(egress.clone());
-            Arc::new(dns.map_err(Error::start("the DNS resolver"))?)
-        }
+    let handles: Arc<dyn HandleResolver> = if let Some(service) = handle_resolver {
+        Arc::new(XrpcHandleResolver::new(egress.clone(), service))
+    } else {
+        let dns = DnsHandleResolver::from_system(egress.clone());
+        Arc::new(dns.map_err(Error::start("the DNS resolver"))?)
     };
     let dids = CachingResolver::new(network, CacheLimits::default());
     Ok(IdentityResolver::new(Arc::new(dids), handles))

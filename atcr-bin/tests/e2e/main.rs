@@ -1,5 +1,7 @@
 //! The binaries as their users meet them.
 
+#![expect(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
+
 mod cli;
 mod outage;
 mod push_pull;
