@@ -89,7 +89,7 @@ pub(crate) struct Inner {
     pub(crate) repo: HoldRepo,
     pub(crate) roster: Roster,
     pub(crate) tokens: Tokens,
-    pub(crate) pds: Server,
+    pub(crate) pds: Router,
     files: Blobs,
 }
 
@@ -135,7 +135,8 @@ impl Hold {
         let tokens = Tokens::new(did, resolver, config.clock.clone(), roster.clone());
         let files = DirectoryBlobs::open(directory.join("files")).await?;
         let files = Blobs::new(Arc::new(files), DEFAULT_BLOB_LIMIT);
-        let pds = Server::new(repos, files.clone(), Arc::new(identity.clone()), Arc::new(tokens.clone()));
+        let pds =
+            Server::new(repos, files.clone(), Arc::new(identity.clone()), Arc::new(tokens.clone())).router();
         let signer = UrlSigner::new(&url_key);
         let clock = config.clock;
         let inner = Inner { identity, clock, uploads, signer, repo, roster, tokens, pds, files };

@@ -137,7 +137,7 @@ async fn a_part_that_is_cut_off_leaves_nothing_behind(storage: &dyn ObjectStorag
         _ = storage.put_part(&upload, n(2), &mut endless) => panic!("the body has no end"),
         _ = receiver => {}
     }
-    assert_eq!(storage.list_parts(&upload).await.expect("list"), [first.clone()]);
+    assert_eq!(storage.list_parts(&upload).await.expect("list"), std::slice::from_ref(&first));
     let second = put(storage, &upload, 2, &bytes(2, 10)).await;
     complete(storage, &upload, &[first, second], &[bytes(1, 1000), bytes(2, 10)]).await;
 }

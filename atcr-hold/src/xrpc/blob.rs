@@ -19,6 +19,10 @@ use super::{DOCKER_CONTENT_DIGEST, range};
 use crate::Hold;
 use crate::access::{Action, Use};
 use crate::signed_url::{Grant, LIFE};
+use crate::uploads::Blob;
+
+/// How long an address of the storage's is good.
+const STORE_LIFE: Duration = Duration::from_secs(LIFE.unsigned_abs());
 
 const GET_BLOB: &str = "com.atproto.sync.getBlob";
 
@@ -34,81 +38,88 @@ pub(super) async fn get_blob(
         if cid.contains(':') {
             return Err(XrpcError::invalid_request(format!("{cid:?} is not a sha256 or sha512 digest")));
         }
-        let answer = hold.inner.pds.router().oneshot(Request::from_parts(parts, body)).await;
+        let answer = hold.inner.pds.clone().oneshot(Request::from_parts(parts, body)).await;
         return Ok(answer.unwrap_or_else(|never| match never {}));
     };
     let public = may_read(&hold, &params, &parts, &digest).await?;
-    let missing = || {
-        let message = format!("this hold does not have the blob {digest}");
-        XrpcError::new(StatusCode::NOT_FOUND, "BlobNotFound", message)
-    };
-    let blob = hold.inner.uploads.find(&digest).await?.ok_or_else(missing)?;
-    let life = Duration::from_secs(LIFE.unsigned_abs());
-    if let Some(method) = params.optional::<String>("method")? {
-        let method = match method.to_ascii_uppercase().as_str() {
-            "GET" => Method::GET,
-            "HEAD" => Method::HEAD,
-            _ => {
-                let message =
-                    format!("method is GET or HEAD, not {method:?}; to write, begin with initiateUpload");
-                return Err(XrpcError::invalid_request(message));
-            }
-        };
-        let url = match hold.inner.uploads.address(&digest, life).await? {
-            // A store's address is signed for one method.
-            Some(url) if method == Method::GET => url,
-            _ => own_address(&hold, &digest, &method),
-        };
-        return Ok(([(CACHE_CONTROL, "no-store")], Json(json!({"url": url}))).into_response());
+    let blob = hold.inner.uploads.find(&digest).await?.ok_or_else(|| missing(&digest))?;
+    match params.optional::<String>("method")? {
+        Some(method) => address(&hold, &digest, &method).await,
+        None => content(&hold, blob, public, &parts).await,
     }
-    let text = |text: String| HeaderValue::try_from(text).map_err(XrpcError::internal);
+}
+
+fn missing(digest: &Digest) -> XrpcError {
+    let message = format!("this hold does not have the blob {digest}");
+    XrpcError::new(StatusCode::NOT_FOUND, "BlobNotFound", message)
+}
+
+fn text(text: String) -> Result<HeaderValue, XrpcError> {
+    HeaderValue::try_from(text).map_err(XrpcError::internal)
+}
+
+/// Where the bytes can be had with a request of this method, as JSON.
+async fn address(hold: &Hold, digest: &Digest, method: &str) -> Result<Response, XrpcError> {
+    let method = match method.to_ascii_uppercase().as_str() {
+        "GET" => Method::GET,
+        "HEAD" => Method::HEAD,
+        _ => {
+            let message =
+                format!("method is GET or HEAD, not {method:?}; to write, begin with initiateUpload");
+            return Err(XrpcError::invalid_request(message));
+        }
+    };
+    let url = match hold.inner.uploads.address(digest, STORE_LIFE).await? {
+        // A store's address is signed for one method.
+        Some(url) if method == Method::GET => url,
+        _ => own_address(hold, digest, &method),
+    };
+    Ok(([(CACHE_CONTROL, "no-store")], Json(json!({"url": url}))).into_response())
+}
+
+/// The bytes, some of them, or where the storage gives them.
+async fn content(hold: &Hold, blob: Blob, public: bool, request: &Parts) -> Result<Response, XrpcError> {
+    let Blob { digest, size } = blob;
     let etag = text(format!("\"{digest}\""))?;
+    let unchanged = request.headers.get_all(IF_NONE_MATCH).iter().any(|known| *known == etag);
+    let wanted = range::requested(&request.headers, &etag);
     let mut headers = HeaderMap::new();
+    headers.insert(ETAG, etag);
+    let cache =
+        if public { "public, max-age=31536000, immutable" } else { "private, max-age=31536000, immutable" };
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static(cache));
+    if unchanged {
+        return Ok((StatusCode::NOT_MODIFIED, headers).into_response());
+    }
     // Whoever uploaded it chose the bytes: a browser must neither guess their type nor run them on this origin.
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; sandbox"));
     headers.insert(CONTENT_DISPOSITION, text(format!("attachment; filename=\"{}\"", digest.hex()))?);
-    headers.insert(
-        CACHE_CONTROL,
-        HeaderValue::from_static(match public {
-            true => "public, max-age=31536000, immutable",
-            false => "private, max-age=31536000, immutable",
-        }),
-    );
     headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     headers.insert(DOCKER_CONTENT_DIGEST, text(digest.to_string())?);
-    let unchanged = parts.headers.get_all(IF_NONE_MATCH).iter().any(|known| *known == etag);
-    let wanted = range::requested(&parts.headers, &etag);
-    headers.insert(ETAG, etag);
-    if unchanged {
-        return Ok((StatusCode::NOT_MODIFIED, headers).into_response());
-    }
-    if parts.method == Method::HEAD {
-        headers.insert(CONTENT_LENGTH, blob.size.into());
+    if request.method == Method::HEAD {
+        headers.insert(CONTENT_LENGTH, size.into());
         return Ok((headers, Body::empty()).into_response());
     }
-    if let Some(url) = hold.inner.uploads.address(&digest, life).await? {
+    if let Some(url) = hold.inner.uploads.address(&digest, STORE_LIFE).await? {
         let headers = [(LOCATION, text(url.into())?), (CACHE_CONTROL, HeaderValue::from_static("no-store"))];
         return Ok((StatusCode::TEMPORARY_REDIRECT, headers).into_response());
     }
-    let (status, range) = match wanted {
-        None => (StatusCode::OK, ByteRange { start: 0, end: blob.size }),
-        Some(wanted) => match wanted.resolve(blob.size) {
-            Some(range) => {
-                let inside = format!("bytes {}-{}/{}", range.start, range.end - 1, blob.size);
-                headers.insert(CONTENT_RANGE, text(inside)?);
-                (StatusCode::PARTIAL_CONTENT, range)
-            }
-            None => {
-                let message = format!("the range lies outside the blob, which has {} bytes", blob.size);
-                let error = XrpcError::new(StatusCode::RANGE_NOT_SATISFIABLE, "RangeNotSatisfiable", message);
-                return Err(error.with_header(CONTENT_RANGE, text(format!("bytes */{}", blob.size))?));
-            }
-        },
-    };
+    let mut status = StatusCode::OK;
+    let mut range = ByteRange { start: 0, end: size };
+    if let Some(wanted) = wanted {
+        let Some(resolved) = wanted.resolve(size) else {
+            let message = format!("the range lies outside the blob, which has {size} bytes");
+            let error = XrpcError::new(StatusCode::RANGE_NOT_SATISFIABLE, "RangeNotSatisfiable", message);
+            return Err(error.with_header(CONTENT_RANGE, text(format!("bytes */{size}"))?));
+        };
+        range = resolved;
+        status = StatusCode::PARTIAL_CONTENT;
+        headers.insert(CONTENT_RANGE, text(format!("bytes {}-{}/{size}", range.start, range.end - 1))?);
+    }
     headers.insert(CONTENT_LENGTH, range.len().into());
-    let body = hold.inner.uploads.read(&digest, range).await?.ok_or_else(missing)?;
+    let body = hold.inner.uploads.read(&digest, range).await?.ok_or_else(|| missing(&digest))?;
     Ok((status, headers, Body::from_stream(body)).into_response())
 }
 

@@ -10,6 +10,9 @@ use super::input::call;
 use crate::Hold;
 use crate::access::{Roster, Standing, Use};
 
+/// What the lexicon has room for in a role, in bytes.
+const MAX_ROLE: usize = 32;
+
 pub(super) async fn request(
     State(hold): State<Hold>,
     request: Request,
@@ -21,26 +24,21 @@ pub(super) async fn request(
         let message = format!("this hold takes nobody who enrols; ask its owner {}", roster.owner());
         return Err(XrpcError::new(StatusCode::FORBIDDEN, error_name::REGISTRATION_DISABLED, message));
     }
-    let (role, permissions) = match standing {
-        Standing::Captain => (Role::Admin, Permissions::all()),
+    let (role, permissions) = if standing == Standing::Captain {
+        (Role::Admin, Permissions::all())
+    } else {
         // Nobody makes themselves more than a member.
-        _ => {
-            let (member, most) = Roster::member();
-            let role = input.role.filter(|role| !matches!(role, Role::Owner | Role::Admin));
-            let asked = input.permissions.unwrap_or_else(|| most.clone());
-            let given = asked.iter().filter(|permission| most.contains(permission)).cloned();
-            let role = role.filter(|role| role.as_str().len() <= 32).unwrap_or(member);
-            (role, given.collect())
-        }
+        let (member, most) = Roster::member();
+        let role = input.role.filter(|role| !matches!(role, Role::Owner | Role::Admin));
+        let role = role.filter(|role| role.as_str().len() <= MAX_ROLE).unwrap_or(member);
+        let asked = input.permissions.unwrap_or_else(|| most.clone());
+        (role, asked.iter().filter(|permission| most.contains(permission)).cloned().collect())
     };
     let enrolment = roster.enrol(&caller, role, permissions).await?;
     let path = RecordPath::new(&CrewRecord::collection(), &enrolment.rkey).map_err(XrpcError::internal)?;
     let record = hold.repos().get_record(hold.did(), &path).await?;
     Ok(Json(RequestCrewOutput {
-        status: match enrolment.created {
-            true => RequestCrewStatus::Created,
-            false => RequestCrewStatus::AlreadyMember,
-        },
+        status: if enrolment.created { RequestCrewStatus::Created } else { RequestCrewStatus::AlreadyMember },
         uri: Some(CrewRecord::uri(hold.did(), &enrolment.rkey)),
         cid: record.map(|record| record.cid.to_string()),
         message: None,

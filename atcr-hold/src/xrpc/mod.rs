@@ -48,7 +48,7 @@ pub(crate) fn router(hold: &Hold) -> Router {
         .route("/.well-known/atproto-did", get(own_did))
         .layer(cors)
         .with_state(hold.clone())
-        .fallback_service(hold.inner.pds.router())
+        .fallback_service(hold.inner.pds.clone())
 }
 
 /// The digest of a blob, as registries send it.

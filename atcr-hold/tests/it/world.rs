@@ -197,6 +197,12 @@ impl World {
         self.send(Request::builder().method(Method::HEAD).uri(path).body(Body::empty()).unwrap()).await
     }
 
+    /// The hold's own database, for looking into it and for damaging it.
+    pub(crate) async fn database(&self) -> sqlx::SqlitePool {
+        let url = format!("sqlite://{}", self.config.data_dir.join("hold.db").display());
+        sqlx::SqlitePool::connect(&url).await.unwrap()
+    }
+
     /// A hold on another storage.
     pub(crate) async fn on(storage: Arc<dyn ObjectStorage>) -> Self {
         Self::with(|config| {

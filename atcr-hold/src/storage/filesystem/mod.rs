@@ -112,7 +112,7 @@ fn create_durably(path: &Path) -> io::Result<()> {
 
 fn size_of(path: &Path) -> Result<Option<u64>, StorageError> {
     match fs::metadata(path) {
-        Ok(metadata) => Ok(metadata.is_file().then(|| metadata.len())),
+        Ok(metadata) => Ok(metadata.is_file().then_some(metadata.len())),
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
         Err(error) => Err(failed("looking at", path)(error)),
     }
