@@ -25,7 +25,7 @@ pub type PartBody<'a> = dyn Stream<Item = Result<Bytes, Source>> + Send + Unpin 
 /// An object comes into being by an *upload* of numbered parts. Nothing is known of its digest here; the layer above
 /// hashes what it sends, or reads back what others sent by signed URLs.
 ///
-/// Contract, checked by [`contract`](crate::storage::contract):
+/// Contract, checked by the module `contract` (feature of the same name):
 /// - An object is visible whole or not at all. Once [`ObjectStorage::complete_upload`] has answered, its bytes are
 ///   durable and do not change, whatever is still on its way to a part of that upload.
 /// - [`ObjectStorage::complete_upload`] takes exactly the parts it is given, by number *and* ETag: of a part that was
