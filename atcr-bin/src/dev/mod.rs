@@ -8,6 +8,7 @@ mod state;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use atcr_core::egress::{Egress, EgressPolicy};
 use atcr_core::syntax::{Did, Handle};
@@ -118,6 +119,7 @@ impl Network {
             accounts.push(DevAccount { handle: handle.clone(), did, password: password.clone() });
         }
         servers.spawn(serve(pds, users.router()));
+        servers.spawn(sweep_blobs(users, shutdown.clone()));
 
         let egress = Egress::new(EgressPolicy::development()).map_err(Error::start("the egress gate"))?;
         let hold_url = local_url(&hold)?;
@@ -182,6 +184,25 @@ impl Network {
 async fn ensure_account(pds: &Pds, handle: &Handle, password: &str) -> Result<Did, Error> {
     let email = format!("{}@example.test", handle.as_str().split('.').next().unwrap_or_default());
     pds.ensure_account(handle, password, &email).await.map_err(Error::start("the accounts"))
+}
+
+/// Removes blobs that were uploaded to the PDS and that no record took up, once an hour, until the order to stop.
+async fn sweep_blobs(pds: Pds, shutdown: Shutdown) -> Result<(), Error> {
+    const HOUR: Duration = Duration::from_secs(3600);
+    let sweep = async {
+        loop {
+            tokio::time::sleep(HOUR).await;
+            let before = jiff::Timestamp::now() - HOUR;
+            if let Err(error) = pds.sweep_blobs(before).await {
+                tracing::warn!(%error, "unused blobs could not be removed; it is tried again later");
+            }
+        }
+    };
+    tokio::select! {
+        () = sweep => {}
+        () = shutdown.ordered() => {}
+    }
+    Ok(())
 }
 
 /// The services answer each other before anybody is told that they do.
