@@ -10,8 +10,10 @@ use atcr_core::authorizer::OpenAuthorizer;
 use atcr_core::blob_store::MemoryBlobStore;
 use atcr_core::manifest_store::MemoryManifestStore;
 use atcr_core::{Authorizer, BlobStore, ManifestStore};
-use axum::body::Body;
+use axum::BoxError;
+use axum::body::{Body, HttpBody};
 use axum::response::Response;
+use bytes::Bytes;
 use http::{HeaderValue, Request};
 
 use crate::limits::{Limits, Sparse};
@@ -98,7 +100,10 @@ impl Debug for Registry {
     }
 }
 
-impl tower::Service<Request<Body>> for Registry {
+impl<B> tower::Service<Request<B>> for Registry
+where
+    B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+{
     type Response = Response;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
@@ -107,8 +112,9 @@ impl tower::Service<Request<Body>> for Registry {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+    fn call(&mut self, request: Request<B>) -> Self::Future {
         let shared = Arc::clone(&self.shared);
+        let request = request.map(Body::new);
         Box::pin(async move { Ok(router::handle(shared, request).await) })
     }
 }
