@@ -162,8 +162,24 @@ def _(server):
     alice = server.client(OWNER)
     for body in (b"", b"not json", b"[]", b'{"schemaVersion":', b"\xff\xfe"):
         expect(alice.put_manifest(REPOSITORY, "broken", body), [400], "MANIFEST_INVALID")
-    deep = b'{"schemaVersion":2,"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
-    expect(alice.put_manifest(REPOSITORY, "broken", deep), [400], "MANIFEST_INVALID")
+    must(not alice.has(REPOSITORY, "manifests", "broken"), "it was stored all the same")
+
+
+@case("a manifest nested deeper than any stack")
+def _(server):
+    """A registry keeps what it does not know; whoever keeps it gives it back."""
+    alice, nest = server.client(OWNER), b"[" * 100_000 + b"]" * 100_000
+    expect(alice.put_manifest(REPOSITORY, "deep", b'{"schemaVersion":2,"layers":' + nest + b"}"), [400],
+           "MANIFEST_INVALID")
+    body = b'{"schemaVersion":2,"unknown":' + nest + b"}"
+    answer = alice.put_manifest(REPOSITORY, "deep", body)
+    if answer.status != 201:
+        expect(answer, [400], "MANIFEST_INVALID")
+        return
+    must(alice.ask("GET", f"/v2/{REPOSITORY}/manifests/deep").body == body, "it came back with other bytes")
+    for reference in ("deep", digest_of(body)):
+        answer = alice.ask("DELETE", f"/v2/{REPOSITORY}/manifests/{reference}")
+        must(answer.status == 202, f"DELETE of {reference}: {answer}")
 
 
 @case("a manifest that is too large")

@@ -4,7 +4,7 @@ import os
 import shutil
 import xml.etree.ElementTree
 
-from lib.process import end, must
+from lib.process import NotApplicable, end, must
 
 OWNER = "alice.test"
 VERSIONS = ["1.1", "dev"]
@@ -12,14 +12,19 @@ OUTCOMES = ("passed", "failed", "skipped")
 
 
 def check(suite, _):
-    must(shutil.which("conformance"), "conformance is not installed; .ci/install says why")
+    if not shutil.which("conformance"):
+        refused = f"{suite.cache}/conformance-refused"
+        must(os.path.exists(refused), "conformance is not installed; .ci/install says why")
+        with open(refused) as file:
+            raise NotApplicable(f"the Go proxy does not serve it: {file.read().strip()}")
     return "; ".join(run(suite, version) for version in VERSIONS)
 
 
 def run(suite, version):
     """Runs one version on a fresh registry; returns the counts, and prints what failed."""
     name = f"conformance-{version}"
-    home, shell = suite.home(name), suite.shell(name)
+    results, shell = f"{suite.logs}/{name}-results", suite.shell(name)
+    os.makedirs(results, exist_ok=True)
     with suite.server(name) as server:
         process = shell.start("conformance", env={
             "OCI_CONFIGURATION": os.devnull,
@@ -30,16 +35,16 @@ def run(suite, version):
             "OCI_USERNAME": OWNER,
             "OCI_PASSWORD": server.password(OWNER),
             "OCI_VERSION": version,
-            "OCI_RESULTS_DIR": home,
+            "OCI_RESULTS_DIR": results,
         })
         try:
             process.wait(300)
         finally:
             end(process)
     # The exit code also says 0 when the results could not be written.
-    must(os.path.exists(f"{home}/results.yaml"), f"the suite did not run; see {shell.log}")
+    must(os.path.exists(f"{results}/results.yaml"), f"the suite did not run; see {shell.log}")
     counts, failed = dict.fromkeys(OUTCOMES, 0), []
-    for case in xml.etree.ElementTree.parse(f"{home}/junit.xml").iter("testcase"):
+    for case in xml.etree.ElementTree.parse(f"{results}/junit.xml").iter("testcase"):
         outcome = {"passed": "passed", "failure": "failed", "error": "failed"}.get(case.get("status"), "skipped")
         counts[outcome] += 1
         if outcome == "failed":
