@@ -148,11 +148,11 @@ impl BlobStore for HoldBlobStore {
         let hold = self.locator.push_hold(caller).await?;
         let algorithm =
             options.digest.map(|d| d.algorithm()).or(options.algorithm).unwrap_or(Algorithm::Sha256);
-        let name = options
-            .digest
-            .map_or_else(|| format!("uploads/temp-{}", Uuid::new_v4()), |digest| digest.to_string());
+        // A digest that is too long for a name goes to the hold with the end of the upload.
+        let announced = options.digest.and_then(|digest| digest.to_string().parse().ok());
+        let unannounced = || format!("uploads/temp-{}", Uuid::new_v4()).parse().map_err(StoreError::internal);
         let input = InitiateUploadInput {
-            digest: name.parse().map_err(StoreError::internal)?,
+            digest: announced.map_or_else(unannounced, Ok)?,
             size: options.size,
             digest_algorithm: Some(algorithm),
         };

@@ -1,6 +1,6 @@
 use atcr_core::StoreError;
 use atcr_core::blob_store::{BeginUpload, BlobContent, BlobStore as _, byte_stream};
-use atcr_core::oci::Digest;
+use atcr_core::oci::{Algorithm, Digest};
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 
@@ -32,6 +32,21 @@ async fn a_blob_goes_to_a_plain_hold_in_parts_with_their_receipts() {
     let opened = world.blobs.open(&access, &digest, None).await.unwrap();
     assert!(matches!(opened, BlobContent::Redirect(url) if url.path().ends_with(&digest.to_string())));
     assert_eq!(world.blobs.mount(&access, None, &digest).await.unwrap(), Some(info));
+}
+
+/// A sha512 digest is longer than what a hold takes as the name of an upload.
+#[tokio::test]
+async fn a_blob_may_be_announced_by_a_digest_of_any_algorithm() {
+    let world = World::new().await;
+    let access = world.at("app");
+    for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
+        let digest = Digest::of(algorithm, b"announced");
+        let announced = BeginUpload { digest: Some(digest), ..BeginUpload::default() };
+        let upload = world.blobs.begin(&access, announced).await.unwrap();
+        let upload = world.blobs.append(&access, upload, byte_stream("announced")).await.unwrap();
+        world.blobs.finish(&access, upload, &digest).await.unwrap();
+        assert_eq!(world.blobs.stat(&access, &digest).await.unwrap().size, 9);
+    }
 }
 
 #[tokio::test]
