@@ -18,7 +18,7 @@ OPERATIONS = [
     ("index", "index"),
     ("tags", "tags"),
     ("delete", "delete"),
-    ("mount", "copy"),
+    ("copy", "copy"),
     ("anon", "anonymous"),
     ("denied", "denied"),
     ("1 GiB", "big"),

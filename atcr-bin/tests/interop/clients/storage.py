@@ -120,7 +120,7 @@ class StorageClient(Client):
              "pulled the image of another platform")
 
     def copy(self):
-        """Pulls from one repository and pushes to another: the client mounts the blobs it knows are there."""
+        """Pulls from one repository and pushes to another."""
         self.empty()
         reference = self.reference()
         self.remote("pull", "--quiet", f"docker://{reference}")

@@ -53,11 +53,12 @@ class Registry:
         self.tokens[key] = self.token(challenge)
         return self.send(method, path, body, headers, self.tokens[key])
 
-    def token(self, challenge):
-        """Fetches the token that a challenge asks for."""
+    def token(self, challenge, *scopes):
+        """Fetches the token that a challenge asks for, with further scopes."""
         fields = dict(re.findall(r'(\w+)="([^"]*)"', challenge))
         realm = urllib.parse.urlsplit(fields.pop("realm"))
-        query = urllib.parse.urlencode({name: fields[name] for name in ("service", "scope") if name in fields})
+        wanted = [(name, fields[name]) for name in ("service", "scope") if name in fields]
+        query = urllib.parse.urlencode([*wanted, *(("scope", scope) for scope in scopes)])
         answer = self.send("GET", f"{realm.path}?{query}", headers=self.credentials())
         must(answer.status == 200, f"no token: {answer}")
         return json.loads(answer.body)["token"]
