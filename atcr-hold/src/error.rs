@@ -28,6 +28,12 @@ pub enum HoldError {
         #[source]
         source: std::io::Error,
     },
+    /// Another process, or another hold of this one, uses the data directory.
+    #[error("{} is in use by another hold; end that one first", path.display())]
+    InUse {
+        /// Which directory.
+        path: PathBuf,
+    },
     /// A key file has something else in it.
     #[error("{} does not hold a key: {reason}; restore it from a backup, since a new key makes a new identity", path.display())]
     KeyFile {

@@ -1,4 +1,5 @@
-use std::path::PathBuf;
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -75,7 +76,7 @@ impl HoldConfig {
 /// A hold. Cloning shares it.
 ///
 /// All that was acknowledged is durable; opening a hold again on the same data, after whatever end, goes on with it.
-/// One process at a time opens a data directory.
+/// One hold at a time uses a data directory; the last clone, and with it the router, gives it back.
 #[derive(Clone)]
 pub struct Hold {
     pub(crate) inner: Arc<Inner>,
@@ -91,6 +92,7 @@ pub(crate) struct Inner {
     pub(crate) tokens: Tokens,
     pub(crate) pds: Router,
     files: Blobs,
+    _lock: File,
 }
 
 impl Hold {
@@ -102,8 +104,10 @@ impl Hold {
             .await
             .map_err(|source| HoldError::File { path: directory.clone(), source })?;
         let keys = directory.clone();
-        let (key, url_key) = blocking(move || {
-            Ok((identity::signing_key(&keys.join("signing.key"))?, identity::secret(&keys.join("url.key"))?))
+        let (lock, key, url_key) = blocking(move || {
+            let lock = lock(&keys)?;
+            let signing_key = identity::signing_key(&keys.join("signing.key"))?;
+            Ok((lock, signing_key, identity::secret(&keys.join("url.key"))?))
         })
         .await?;
         let identity = HoldIdentity::new(&config.public_url, &key.public_key())?;
@@ -139,7 +143,7 @@ impl Hold {
             Server::new(repos, files.clone(), Arc::new(identity.clone()), Arc::new(tokens.clone())).router();
         let signer = UrlSigner::new(&url_key);
         let clock = config.clock;
-        let inner = Inner { identity, clock, uploads, signer, repo, roster, tokens, pds, files };
+        let inner = Inner { identity, clock, uploads, signer, repo, roster, tokens, pds, files, _lock: lock };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -202,8 +206,21 @@ impl std::fmt::Debug for Hold {
     }
 }
 
+/// Two processes that write one repo would tear its history apart. The system gives the lock back when the file is
+/// closed, however the process ends.
+fn lock(directory: &Path) -> Result<File, HoldError> {
+    let path = directory.join("lock");
+    let file = File::options().create(true).truncate(false).write(true).open(&path);
+    let file = file.map_err(|source| HoldError::File { path: path.clone(), source })?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(HoldError::InUse { path: directory.to_owned() }),
+        Err(TryLockError::Error(source)) => Err(HoldError::File { path, source }),
+    }
+}
+
 async fn open_repo(
-    directory: &std::path::Path,
+    directory: &Path,
     identity: &HoldIdentity,
     key: SigningKey,
 ) -> Result<(Repos, atcr_core::syntax::Tid), HoldError> {

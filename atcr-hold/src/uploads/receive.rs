@@ -112,7 +112,18 @@ impl Uploads {
             None => None,
         };
         let mut intake = PartIntake::new(body, hasher, room, self.limits.silence);
-        let part = self.storage.put_part(&session.storage_upload, number, &mut intake).await?;
+        let part = {
+            let mut putting = self.storage.put_part(&session.storage_upload, number, &mut intake);
+            loop {
+                tokio::select! {
+                    part = &mut putting => break part?,
+                    // A part may take longer than a session may lie idle.
+                    () = tokio::time::sleep(self.limits.idle / 4) => {
+                        self.ledger.touch(id, self.clock.unix()).await?;
+                    }
+                }
+            }
+        };
         let hasher = intake.into_hasher();
         let now = self.clock.unix();
         if self.ledger.record_part(id, &part, before.as_deref(), hasher.as_ref(), now).await? {

@@ -131,3 +131,12 @@ async fn a_token_writes_to_the_repo_once() {
     send().await.ok();
     send().await.refused(401, "JwtReplayed");
 }
+
+#[tokio::test]
+async fn two_holds_do_not_share_a_directory() {
+    let world = World::private().await;
+    let resolver = std::sync::Arc::new(atcr_core::did_resolver::StaticResolver::default());
+    let second = atcr_hold::Hold::open(world.config.clone(), resolver).await;
+    assert!(matches!(second, Err(atcr_hold::HoldError::InUse { .. })));
+    world.reopened().await;
+}

@@ -13,6 +13,9 @@ use super::{blocking, failed};
 
 /// Bytes that are gathered before they are written: enough that a write costs more than the way to it.
 const GATHERED_BYTES: usize = 256 * 1024;
+/// Bytes of one write. Larger ones make the page cache take huge pages one by one, which was measured to cost three
+/// times as much CPU time for each byte (Linux 6, ext4: 0.75 s/GiB up to 128 KiB, 2.5 s/GiB from 256 KiB).
+const WRITTEN_BYTES: usize = 64 * 1024;
 /// Pieces that are gathered at most, however small they are.
 const GATHERED_PIECES: usize = 64;
 
@@ -72,7 +75,7 @@ impl PartWriter {
     }
 
     fn write(&mut self, pieces: &[Bytes]) -> Result<(), StorageError> {
-        for piece in pieces {
+        for piece in pieces.iter().flat_map(|piece| piece.chunks(WRITTEN_BYTES)) {
             self.file.write_all(piece).map_err(failed("writing", &self.path))?;
             self.size += piece.len() as u64;
         }
