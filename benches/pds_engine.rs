@@ -22,6 +22,9 @@ use tokio::io::AsyncWriteExt as _;
 /// The repo whose import is known to time out elsewhere.
 const RECORDS: u32 = 128_260;
 
+/// The first argument of a process that measures one figure.
+const CHILD: &str = "figure";
+
 struct World {
     repos: Repos,
     did: Did,
@@ -157,7 +160,9 @@ async fn figure(name: &str, dir: &Path) {
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
-    if let [name, dir] = &arguments[..] {
+    if let [figure_of, name, dir] = &arguments[..]
+        && figure_of == CHILD
+    {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         return runtime.block_on(figure(name, Path::new(dir)));
@@ -169,7 +174,7 @@ fn main() {
         let prepares = name == "prepare" && (wanted("import") || wanted("export"));
         if wanted(name) || prepares {
             let program = std::env::current_exe().unwrap();
-            let status = Command::new(program).arg(name).arg(dir.path()).status().unwrap();
+            let status = Command::new(program).arg(CHILD).arg(name).arg(dir.path()).status().unwrap();
             assert!(status.success(), "{name} failed");
         }
     }

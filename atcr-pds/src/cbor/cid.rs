@@ -26,6 +26,12 @@ pub fn cid_for_raw(bytes: &[u8]) -> Cid {
     cid_for(RAW, bytes)
 }
 
+/// The CID of a block of DAG-CBOR whose SHA-256 is known.
+pub fn cid_for_cbor_digest(sha256: [u8; 32]) -> Cid {
+    let hash = Multihash::wrap(SHA2_256, &sha256).expect("32 bytes fit a 64-byte multihash");
+    Cid::new_v1(DAG_CBOR, hash)
+}
+
 /// The CID of a blob whose SHA-256 was computed while it was streamed.
 pub fn cid_for_raw_digest(sha256: [u8; 32]) -> Cid {
     let hash = Multihash::wrap(SHA2_256, &sha256).expect("32 bytes fit a 64-byte multihash");

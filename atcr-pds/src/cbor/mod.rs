@@ -7,13 +7,15 @@
 mod blob;
 mod cid;
 mod decode;
+pub(crate) mod emit;
 mod error;
 pub mod json;
 mod scan;
 
 pub use blob::{BlobRef, blob_refs};
 pub use cid::{
-    DAG_CBOR, RAW, check_cid, cid_for_cbor, cid_for_raw, cid_for_raw_digest, cid_matches, parse_cid,
+    DAG_CBOR, RAW, check_cid, cid_for_cbor, cid_for_cbor_digest, cid_for_raw, cid_for_raw_digest,
+    cid_matches, parse_cid,
 };
 pub use decode::{decode, decode_record, encode, from_slice, split_first};
 pub use error::{CborError, DataError};

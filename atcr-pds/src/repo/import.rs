@@ -1,3 +1,5 @@
+use std::collections::HashMap;
+
 use async_trait::async_trait;
 use atcr_core::syntax::Tid;
 use bytes::Bytes;
@@ -7,7 +9,7 @@ use sqlx::{AssertSqlSafe, SqlitePool};
 use tokio::io::AsyncRead;
 
 use super::car::{CarError, CarLimits, CarReader};
-use super::source::Load;
+use super::source::{Load, LoadRecords};
 use super::{Commit, Head, RepoError};
 use crate::cbor;
 use crate::store::{StoreError, StoredBlock};
@@ -143,5 +145,19 @@ impl Load for Stage {
 
     fn missing(&self, cid: &Cid) -> RepoError {
         CarError::Missing(*cid).into()
+    }
+}
+
+#[async_trait]
+impl LoadRecords for Stage {
+    async fn load_records(
+        &mut self,
+        records: &[(Box<str>, Cid)],
+    ) -> Result<Vec<(Box<str>, StoredBlock)>, StoreError> {
+        let cids: Vec<Cid> = records.iter().map(|(_, cid)| *cid).collect();
+        let found: HashMap<Cid, StoredBlock> =
+            self.load(&cids).await?.into_iter().map(|b| (b.cid, b)).collect();
+        let known = records.iter().filter_map(|(key, cid)| Some((key.clone(), found.get(cid)?.clone())));
+        Ok(known.collect())
     }
 }

@@ -24,7 +24,8 @@ pub enum KeyError {
 
 /// Where the signing keys of the repos come from: a key file for a hold, a table for a server with accounts.
 ///
-/// Asked before each signature, so an implementation keeps its keys in memory. To rotate a key: make the new one the
+/// Asked before each signature, while the writer waits: an implementation keeps its keys in memory, and does not read
+/// from the store of the repos. To rotate a key: make the new one the
 /// answer, then call [`Repos::resign`](super::Repos::resign).
 #[async_trait]
 pub trait KeyStore: Send + Sync + 'static {

@@ -206,30 +206,32 @@ impl Repos {
         Ok(export::stream(self.snapshot(did).await?, since))
     }
 
-    /// A CAR file that proves what the repo has at `path`, or that it has nothing there: the commit, the nodes on
+    /// A CAR file that proves what the repo has at `at`, or that it has nothing there: the commit, the nodes on
     /// the way, and the record.
-    pub async fn record_proof(&self, did: &Did, path: &RecordPath) -> Result<Bytes, RepoError> {
+    pub async fn record_proof(&self, did: &Did, at: &RecordPath) -> Result<Bytes, RepoError> {
         let mut snapshot = self.snapshot(did).await?;
         let head = snapshot.info().head.cid;
         let data = snapshot.info().data;
         let mut nodes = Source::new(&self.nodes);
         let (path, found) = nodes
             .run(&mut snapshot, |nodes| {
-                let way = mst::path(nodes, &data, path.as_str())?;
-                Ok((way, mst::Tree::open(data).get(nodes, path.as_str())?))
+                let way = mst::path(nodes, &data, at.as_str())?;
+                Ok((way, mst::Tree::open(data).get(nodes, at.as_str())?))
             })
             .await?;
-        let wanted: Vec<Cid> = [head].into_iter().chain(found).collect();
-        let loaded = snapshot.blocks(&wanted).await?;
-        let block = |cid: &Cid| {
-            let block = loaded.iter().find(|b| b.cid == *cid);
-            block.ok_or_else(|| StoreError::Corrupt(format!("block {cid} is missing")))
+        let damaged = |what: String| RepoError::from(StoreError::Corrupt(what));
+        let commit = snapshot.blocks(&[head]).await?.pop();
+        let commit = commit.ok_or_else(|| damaged(format!("commit {head} is missing")))?;
+        let record = match found {
+            None => None,
+            Some(cid) => {
+                let record = snapshot.records(&[at.as_str()]).await?.pop().filter(|record| record.cid == cid);
+                Some(record.ok_or_else(|| damaged(format!("record {at} is missing")))?)
+            }
         };
-        let commit = block(&head)?;
-        let record = found.as_ref().map(block).transpose()?;
         let nodes = path.iter().map(|n| (n.cid(), n.bytes()));
         let all = [(&commit.cid, &commit.bytes)].into_iter().chain(nodes);
-        Ok(car::encode(&[head], all.chain(record.map(|r| (&r.cid, &r.bytes)))))
+        Ok(car::encode(&[head], all.chain(record.as_ref().map(|r| (&r.cid, &r.bytes)))))
     }
 
     /// Blocks as a CAR file without a root.

@@ -7,12 +7,12 @@ use ipld_core::cid::Cid;
 use super::RepoError;
 use super::cache::NodeCache;
 use super::mst::{MstError, NodeBlock, Nodes};
-use crate::store::{RepoId, RepoStore, Snapshot, StoreError, StoreWrite, StoredBlock};
+use crate::store::{RepoId, Snapshot, StoreError, StoreWrite, StoredBlock, StoredRecord};
 
 /// Where blocks come from.
 #[async_trait]
 pub(super) trait Load: Send {
-    /// The blocks among `cids`, in any order.
+    /// The nodes and commits among `cids`, in any order.
     async fn load(&mut self, cids: &[Cid]) -> Result<Vec<StoredBlock>, StoreError>;
 
     /// What it means that a block is not there which another one refers to.
@@ -21,14 +21,14 @@ pub(super) trait Load: Send {
     }
 }
 
-/// The blocks of a repo, now.
-pub(super) struct Stored<'a>(pub(super) &'a dyn RepoStore, pub(super) RepoId);
-
+/// Where a whole repo comes from.
 #[async_trait]
-impl Load for Stored<'_> {
-    async fn load(&mut self, cids: &[Cid]) -> Result<Vec<StoredBlock>, StoreError> {
-        self.0.blocks(self.1, cids).await
-    }
+pub(super) trait LoadRecords: Load {
+    /// The records that the tree has under these keys, in any order.
+    async fn load_records(
+        &mut self,
+        records: &[(Box<str>, Cid)],
+    ) -> Result<Vec<(Box<str>, StoredBlock)>, StoreError>;
 }
 
 #[async_trait]
@@ -38,11 +38,26 @@ impl Load for Box<dyn Snapshot> {
     }
 }
 
+#[async_trait]
+impl LoadRecords for Box<dyn Snapshot> {
+    async fn load_records(
+        &mut self,
+        records: &[(Box<str>, Cid)],
+    ) -> Result<Vec<(Box<str>, StoredBlock)>, StoreError> {
+        let paths: Vec<&str> = records.iter().map(|(key, _)| &**key).collect();
+        let found = self.records(&paths).await?;
+        let block = |r: StoredRecord| {
+            (r.path.as_str().into(), StoredBlock { cid: r.cid, rev: r.rev, bytes: r.bytes })
+        };
+        Ok(found.into_iter().map(block).collect())
+    }
+}
+
 /// The blocks of a repo as a transaction has left them.
-pub(super) struct Written<'a>(pub(super) &'a mut dyn StoreWrite, pub(super) RepoId);
+pub(super) struct Stored<'a>(pub(super) &'a mut dyn StoreWrite, pub(super) RepoId);
 
 #[async_trait]
-impl Load for Written<'_> {
+impl Load for Stored<'_> {
     async fn load(&mut self, cids: &[Cid]) -> Result<Vec<StoredBlock>, StoreError> {
         self.0.blocks(self.1, cids).await
     }

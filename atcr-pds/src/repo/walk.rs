@@ -1,14 +1,14 @@
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, VecDeque};
 
 use atcr_core::syntax::Tid;
 use ipld_core::cid::Cid;
 
 use super::RepoError;
 use super::mst::{self, Item, MstError, NodeBlock};
-use super::source::Load;
+use super::source::LoadRecords;
 use crate::store::{Snapshot, StoredBlock};
 
-/// Blocks that are loaded ahead of the walk: that many, or that many bytes.
+/// Blocks that are loaded ahead of the walk: that many of a kind, or that many bytes.
 const AHEAD: usize = 4096;
 const AHEAD_BYTES: usize = 8 * 1024 * 1024;
 /// Blocks of one query.
@@ -16,19 +16,18 @@ const QUERY: usize = 256;
 /// Subtrees up to this layer are loaded whole, when they fit.
 const WHOLE: u8 = 4;
 
-/// What is still to be sent, in the order of the tree.
+/// What is still to be visited, in the order of the tree.
 enum Todo {
     Commit(Cid),
+    /// A node, and its layer; none for the root, which tells it itself.
     Node(Cid, Option<u8>),
-    Record(Cid, Box<str>),
+    Record(Box<str>, Cid),
 }
 
-impl Todo {
-    fn cid(&self) -> Cid {
-        match self {
-            Self::Commit(cid) | Self::Node(cid, _) | Self::Record(cid, _) => *cid,
-        }
-    }
+/// A node that was loaded ahead.
+struct Ahead {
+    rev: Tid,
+    node: NodeBlock,
 }
 
 /// A walk over a repo in preorder: each node comes before what it refers to, each record in the order of its key.
@@ -41,8 +40,9 @@ pub(super) struct Walk<L> {
     last: Box<str>,
     /// The nearest last.
     todo: Vec<Todo>,
-    ahead: HashMap<Cid, StoredBlock>,
-    /// Bytes of `ahead`.
+    nodes: HashMap<Cid, Ahead>,
+    records: HashMap<Box<str>, StoredBlock>,
+    /// Bytes of `nodes` and `records`.
     bytes: usize,
 }
 
@@ -61,7 +61,7 @@ impl Walk<Box<dyn Snapshot>> {
     }
 }
 
-impl<L: Load> Walk<L> {
+impl<L: LoadRecords> Walk<L> {
     /// A tree.
     pub(super) fn tree(blocks: L, root: Cid) -> Self {
         Self { todo: vec![Todo::Node(root, None)], ..Self::nothing(blocks) }
@@ -69,45 +69,66 @@ impl<L: Load> Walk<L> {
 
     /// Nothing at all.
     pub(super) fn nothing(blocks: L) -> Self {
-        Self { blocks, since: None, last: Box::default(), todo: Vec::new(), ahead: HashMap::new(), bytes: 0 }
+        Self {
+            blocks,
+            since: None,
+            last: Box::default(),
+            todo: Vec::new(),
+            nodes: HashMap::new(),
+            records: HashMap::new(),
+            bytes: 0,
+        }
     }
 
     /// The next block.
     pub(super) async fn next(&mut self) -> Result<Option<Step>, RepoError> {
-        while let Some(todo) = self.todo.last() {
-            let cid = todo.cid();
-            if !self.ahead.contains_key(&cid) {
-                self.fill().await?;
-            }
-            let Some(todo) = self.todo.pop() else { break };
-            // A record may stand in several places; it is loaded for each.
-            let block = self.ahead.remove(&cid).ok_or_else(|| self.blocks.missing(&cid))?;
-            self.bytes -= block.bytes.len();
-            if !self.is_new(&block) {
-                continue;
-            }
-            let key = match todo {
-                Todo::Commit(_) => None,
-                Todo::Node(_, layer) => {
-                    self.push(&NodeBlock::decode(block.bytes.clone())?, layer)?;
-                    None
+        while let Some(todo) = self.todo.pop() {
+            match todo {
+                Todo::Commit(cid) => {
+                    let block = self.blocks.load(&[cid]).await?.pop();
+                    let block = block.ok_or_else(|| self.blocks.missing(&cid))?;
+                    return Ok(Some(Step { block, key: None }));
                 }
-                Todo::Record(_, key) => {
-                    if key <= self.last && self.since.is_none() {
+                Todo::Node(cid, layer) => {
+                    if !self.nodes.contains_key(&cid) {
+                        self.load_nodes(cid, layer).await?;
+                    }
+                    let Ahead { rev, node } =
+                        self.nodes.remove(&cid).ok_or_else(|| self.blocks.missing(&cid))?;
+                    self.bytes -= node.bytes().len();
+                    // A node that is older than asked for has nothing below it that is newer.
+                    if self.is_new(rev) {
+                        self.push(&node, layer)?;
+                        let block = StoredBlock { cid, rev, bytes: node.bytes().clone() };
+                        return Ok(Some(Step { block, key: None }));
+                    }
+                }
+                Todo::Record(key, cid) => {
+                    if key <= self.last {
                         return Err(MstError::Unsorted(key.into()).into());
                     }
+                    if !self.records.contains_key(&key) {
+                        self.load_records(&key, cid).await?;
+                    }
+                    let block = self.records.remove(&key).filter(|block| block.cid == cid);
+                    let block = block.ok_or_else(|| self.blocks.missing(&cid))?;
+                    self.bytes -= block.bytes.len();
                     self.last.clone_from(&key);
-                    Some(key)
+                    if self.is_new(block.rev) {
+                        return Ok(Some(Step { block, key: Some(key) }));
+                    }
                 }
-            };
-            return Ok(Some(Step { block, key }));
+            }
         }
         Ok(None)
     }
 
-    /// A node that is older than asked for has nothing below it that is newer.
-    fn is_new(&self, block: &StoredBlock) -> bool {
-        self.since.is_none_or(|since| block.rev > since)
+    fn is_new(&self, rev: Tid) -> bool {
+        self.since.is_none_or(|since| rev > since)
+    }
+
+    fn has_room(&self) -> bool {
+        self.bytes < AHEAD_BYTES && self.nodes.len() < AHEAD && self.records.len() < AHEAD
     }
 
     fn push(&mut self, node: &NodeBlock, layer: Option<u8>) -> Result<(), MstError> {
@@ -120,53 +141,86 @@ impl<L: Load> Walk<L> {
         };
         let below = layer.map(|layer| layer.saturating_sub(1));
         self.todo.extend(node.items().rev().map(|item| match item {
-            Item::Child(cid) => Todo::Node(*cid, below),
-            Item::Leaf(key, cid) => Todo::Record(*cid, key.into()),
+            Item::Child(cid) => Todo::Node(cid, below),
+            Item::Leaf(key, cid) => Todo::Record(key.into(), cid),
         }));
         Ok(())
     }
 
-    /// Loads what comes next: the subtree at hand layer by layer, if it is low, else what is nearest of the list.
-    async fn fill(&mut self) -> Result<(), RepoError> {
-        let mut wanted: Vec<(Cid, Option<u8>)> = Vec::new();
-        let mut unique = HashSet::new();
-        for todo in self.todo.iter().rev().take(QUERY) {
-            let (cid, layer) = match todo {
-                Todo::Commit(cid) | Todo::Record(cid, _) => (*cid, None),
-                Todo::Node(cid, layer) => (*cid, layer.filter(|layer| *layer <= WHOLE)),
-            };
-            if !self.ahead.contains_key(&cid) && unique.insert(cid) {
-                wanted.push((cid, layer));
-            }
-        }
-        while !wanted.is_empty() {
+    /// Loads a node, and the nodes below it layer by layer if it stands low.
+    async fn load_nodes(&mut self, cid: Cid, layer: Option<u8>) -> Result<(), RepoError> {
+        let mut wanted = VecDeque::from([(cid, layer)]);
+        while !wanted.is_empty() && (self.has_room() || !self.nodes.contains_key(&cid)) {
             let take = wanted.len().min(QUERY);
             let layers: HashMap<Cid, Option<u8>> = wanted.drain(..take).collect();
             let cids: Vec<Cid> = layers.keys().copied().collect();
-            let mut below = Vec::new();
             for block in self.blocks.load(&cids).await? {
-                if let Some(Some(layer)) = layers.get(&block.cid)
-                    && self.is_new(&block)
+                let node = NodeBlock::decode(block.bytes)?;
+                if let Some(Some(layer @ 1..=WHOLE)) = layers.get(node.cid())
+                    && self.is_new(block.rev)
                 {
-                    let node = NodeBlock::decode(block.bytes.clone())?;
-                    let down = layer.saturating_sub(1);
-                    below.extend(node.items().map(|item| match item {
-                        Item::Child(cid) => (*cid, Some(down)),
-                        Item::Leaf(_, cid) => (*cid, None),
-                    }));
+                    let children = node.items().filter_map(|item| match item {
+                        Item::Child(cid) => Some((cid, Some(layer - 1))),
+                        Item::Leaf(..) => None,
+                    });
+                    wanted.extend(children.filter(|(cid, _)| !self.nodes.contains_key(cid)));
                 }
-                self.bytes += block.bytes.len();
-                if let Some(twice) = self.ahead.insert(block.cid, block) {
-                    self.bytes -= twice.bytes.len();
+                self.bytes += node.bytes().len();
+                if let Some(twice) = self.nodes.insert(*node.cid(), Ahead { rev: block.rev, node }) {
+                    self.bytes -= twice.node.bytes().len();
                 }
             }
-            // The list itself is always loaded; its subtrees only while there is room.
-            if self.bytes > AHEAD_BYTES || self.ahead.len() > AHEAD {
-                break;
-            }
-            below.retain(|(cid, _)| !self.ahead.contains_key(cid) && unique.insert(*cid));
-            wanted.extend(below);
         }
         Ok(())
+    }
+
+    /// Loads a record and those that come after it, as far as the nodes between them are known.
+    async fn load_records(&mut self, key: &str, cid: Cid) -> Result<(), RepoError> {
+        let mut wanted: Vec<(Box<str>, Cid)> = vec![(key.into(), cid)];
+        for todo in self.todo.iter().rev() {
+            if wanted.len() >= QUERY {
+                break;
+            }
+            match todo {
+                Todo::Record(key, cid) => self.want(key, *cid, &mut wanted),
+                Todo::Node(cid, _) if !self.upcoming(cid, &mut wanted) => break,
+                Todo::Node(..) | Todo::Commit(_) => {}
+            }
+        }
+        for (key, block) in self.blocks.load_records(&wanted).await? {
+            self.bytes += block.bytes.len();
+            if let Some(twice) = self.records.insert(key, block) {
+                self.bytes -= twice.bytes.len();
+            }
+        }
+        Ok(())
+    }
+
+    fn want(&self, key: &str, cid: Cid, wanted: &mut Vec<(Box<str>, Cid)>) {
+        if !self.records.contains_key(key) {
+            wanted.push((key.into(), cid));
+        }
+    }
+
+    /// Collects the records below a node; false when it is not known, so that what follows is too far away.
+    fn upcoming(&self, cid: &Cid, wanted: &mut Vec<(Box<str>, Cid)>) -> bool {
+        let Some(ahead) = self.nodes.get(cid) else { return false };
+        if !self.is_new(ahead.rev) {
+            return true;
+        }
+        for item in ahead.node.items() {
+            if wanted.len() >= QUERY {
+                break;
+            }
+            match item {
+                Item::Leaf(key, cid) => self.want(key, cid, wanted),
+                Item::Child(cid) => {
+                    if !self.upcoming(&cid, wanted) {
+                        return false;
+                    }
+                }
+            }
+        }
+        true
     }
 }

@@ -6,7 +6,7 @@ mod sqlite;
 
 pub use model::{
     BlobRow, NewHead, RecordChange, RecordRange, RepoChange, RepoId, RepoInfo, RepoStatus, StoredBlock,
-    StoredRecord, WriteBatch,
+    StoredRecord,
 };
 pub use repo_store::{RepoStore, Snapshot, StoreError, StoreWrite};
 pub use sqlite::SqliteStore;

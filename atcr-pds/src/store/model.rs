@@ -5,7 +5,7 @@ use bytes::Bytes;
 use ipld_core::cid::Cid;
 
 use crate::cbor::BlobRef;
-use crate::repo::{Head, NewEvent, RecordPath};
+use crate::repo::{Head, RecordPath};
 
 /// The number by which a store knows a repo. Never used again for another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -87,6 +87,8 @@ pub struct StoredRecord {
     pub path: RecordPath,
     /// Its CID.
     pub cid: Cid,
+    /// The revision that put it there.
+    pub rev: Tid,
     /// Its bytes; their hash is the CID's.
     pub bytes: Bytes,
 }
@@ -113,15 +115,6 @@ pub struct BlobRow {
     pub referenced: bool,
 }
 
-/// Everything that one transaction writes.
-#[derive(Debug, Clone, Default)]
-pub struct WriteBatch {
-    /// The repos that change, each at most once.
-    pub changes: Vec<RepoChange>,
-    /// The events, in the order of their sequence numbers.
-    pub events: Vec<NewEvent>,
-}
-
 /// A commit that becomes the newest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NewHead {
@@ -131,41 +124,39 @@ pub struct NewHead {
     pub data: Cid,
 }
 
-/// How one repo changes in a transaction. It is applied in the order of the fields.
+/// How one repo changes in a transaction.
 #[derive(Debug, Clone)]
 pub struct RepoChange {
     /// Whose repo.
     pub did: Did,
-    /// The newest commit on which this change builds; `None` when the repo does not exist and is made by it.
-    pub expect: Option<Cid>,
+    /// The repo before the transaction; `None` when it does not exist and is made by this change.
+    pub before: Option<RepoInfo>,
     /// The commit that becomes the newest.
     pub head: Option<NewHead>,
     /// The new hosting status.
     pub status: Option<RepoStatus>,
-    /// Tree nodes and commits that are gone.
+    /// Tree nodes and commits that are gone. They may stay readable by their CID for a while.
     pub drop_blocks: Vec<Cid>,
-    /// Blocks that are new. One that stands in `drop_blocks` too is stored anew with its new revision.
+    /// Tree nodes and commits that are new. One that stands in `drop_blocks` too went and came back: it has its new
+    /// revision from now on.
     pub put_blocks: Vec<StoredBlock>,
     /// Records that are made, replaced or removed, each path once.
     pub records: Vec<RecordChange>,
-    /// Record blocks to remove unless, after `records`, a record still has that CID.
-    pub drop_records: Vec<Cid>,
-    /// The repo and all that it has is removed.
+    /// The repo and all that it has is removed, after everything else.
     pub delete: bool,
 }
 
 impl RepoChange {
-    /// A change of nothing yet, of a repo at `expect`.
-    pub fn new(did: Did, expect: Option<Cid>) -> Self {
+    /// A change of nothing yet.
+    pub fn new(did: Did, before: Option<RepoInfo>) -> Self {
         Self {
             did,
-            expect,
+            before,
             head: None,
             status: None,
             drop_blocks: Vec::new(),
             put_blocks: Vec::new(),
             records: Vec::new(),
-            drop_records: Vec::new(),
             delete: false,
         }
     }
@@ -176,8 +167,8 @@ impl RepoChange {
 pub struct RecordChange {
     /// Which record.
     pub path: RecordPath,
-    /// Its CID now; `None` when it is removed.
-    pub cid: Option<Cid>,
+    /// Its CID and its bytes now; `None` when it is removed.
+    pub record: Option<(Cid, Bytes)>,
     /// The revision that did it.
     pub rev: Tid,
     /// The blobs that it refers to now.

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use atcr_core::syntax::{Datetime, Did, Nsid, Tid};
 use ipld_core::cid::Cid;
 
-use super::{BlobRow, RecordRange, RepoChange, RepoId, RepoInfo, StoredBlock, StoredRecord, WriteBatch};
+use super::{BlobRow, RecordRange, RepoChange, RepoId, RepoInfo, StoredBlock, StoredRecord};
 use crate::cbor::BlobRef;
 use crate::repo::{Event, NewEvent, RecordPath};
 
@@ -12,9 +12,6 @@ use crate::repo::{Event, NewEvent, RecordPath};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// A repo was not at the commit that a change builds on: somebody else writes to the same store.
-    #[error("the repo of {0} has changed since it was read")]
-    Conflict(Did),
     /// What is stored does not read as what it should be.
     #[error("the store is damaged: {0}")]
     Corrupt(String),
@@ -59,7 +56,8 @@ pub trait RepoStore: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<RepoInfo>, StoreError>;
 
-    /// The blocks of a repo among `cids`, in any order; those it does not have are left out.
+    /// The blocks of a repo among `cids`, whether nodes, commits or records, each once and in any order; those it does
+    /// not have are left out.
     async fn blocks(&self, repo: RepoId, cids: &[Cid]) -> Result<Vec<StoredBlock>, StoreError>;
 
     /// The repo as it is now, held still: see [`Snapshot`].
@@ -98,9 +96,6 @@ pub trait RepoStore: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<Cid>, StoreError>;
 
-    /// Forgets at most `limit` blobs that nothing refers to and that were noted before `before`, and names them.
-    async fn forget_blobs(&self, before: &Datetime, limit: usize) -> Result<Vec<(Did, Cid)>, StoreError>;
-
     /// At most `limit` events with sequence numbers above `after`, in order.
     async fn events(&self, after: u64, limit: usize) -> Result<Vec<Event>, StoreError>;
 
@@ -111,34 +106,29 @@ pub trait RepoStore: Send + Sync + 'static {
     /// Forgets events from before `before`; their numbers are not used again. Returns how many.
     async fn prune_events(&self, before: &Datetime) -> Result<u64, StoreError>;
 
-    /// Begins a transaction that writes. There is one at a time; the next waits for it.
+    /// Begins a transaction that writes. There is one at a time, over all processes; the next waits for it.
     async fn begin(&self) -> Result<Box<dyn StoreWrite>, StoreError>;
-
-    /// Writes a batch in one transaction and returns its events, sequenced, with `time` as their time.
-    ///
-    /// # Errors
-    /// [`StoreError::Conflict`] when a repo is not at the commit its change expects.
-    async fn write(&self, batch: WriteBatch, time: &Datetime) -> Result<Vec<Event>, StoreError> {
-        let mut transaction = self.begin().await?;
-        for change in &batch.changes {
-            transaction.apply(change).await?;
-        }
-        transaction.commit(batch.events, time).await
-    }
 }
 
-/// A transaction that writes. Dropped before [`StoreWrite::commit`], it leaves nothing.
+/// A transaction that writes. What it reads nobody else changes before it ends. Dropped before
+/// [`StoreWrite::commit`], it leaves nothing.
 #[async_trait]
 pub trait StoreWrite: Send {
-    /// The blocks of a repo among `cids`, as this transaction has left them, in any order.
+    /// The repo of an account.
+    async fn repo(&mut self, did: &Did) -> Result<Option<RepoInfo>, StoreError>;
+
+    /// The nodes and commits of a repo among `cids`, each once and in any order.
     async fn blocks(&mut self, repo: RepoId, cids: &[Cid]) -> Result<Vec<StoredBlock>, StoreError>;
 
-    /// Makes a change. Several of one repo may follow each other; all but the last have no head, and all expect the
-    /// one from before the transaction.
-    ///
-    /// # Errors
-    /// [`StoreError::Conflict`] when the repo is not at the commit that the change expects.
+    /// What is known of the blobs among `cids`, in any order.
+    async fn blobs(&mut self, repo: RepoId, cids: &[Cid]) -> Result<Vec<BlobRow>, StoreError>;
+
+    /// Makes a change. Several of one repo may follow each other; all but the last have no head, and all have the
+    /// same `before`.
     async fn apply(&mut self, change: &RepoChange) -> Result<(), StoreError>;
+
+    /// Forgets at most `limit` blobs that nothing refers to and that were noted before `before`, and names them.
+    async fn forget_blobs(&mut self, before: &Datetime, limit: usize) -> Result<Vec<(Did, Cid)>, StoreError>;
 
     /// Makes everything durable, and returns the events with their numbers and `time` as their time.
     async fn commit(
@@ -155,6 +145,9 @@ pub trait Snapshot: Send + Sync {
     /// The repo at that moment.
     fn info(&self) -> &RepoInfo;
 
-    /// The blocks among `cids`, in any order; those the repo did not have may be left out.
+    /// The nodes and commits among `cids`, each once and in any order; those the repo did not have may be left out.
     async fn blocks(&self, cids: &[Cid]) -> Result<Vec<StoredBlock>, StoreError>;
+
+    /// The records at these paths, in any order; where there was none it is left out.
+    async fn records(&self, paths: &[&str]) -> Result<Vec<StoredRecord>, StoreError>;
 }

@@ -653,7 +653,7 @@ async fn an_export_comes_in_the_order_of_the_tree() {
             wanted.push(commit.data);
         } else if let Ok(node) = atcr_pds::repo::mst::NodeBlock::decode(bytes) {
             wanted.extend(node.items().rev().map(|i| match i {
-                Item::Child(cid) | Item::Leaf(_, cid) => *cid,
+                Item::Child(cid) | Item::Leaf(_, cid) => cid,
             }));
         }
     }
@@ -848,7 +848,10 @@ async fn a_damaged_block_is_never_served() {
     let (did, _) = world.repo("alice").await;
     world.write(&did, vec![put("a", "x")]).await.unwrap();
     let pool = sqlx::SqlitePool::connect(file.to_str().unwrap()).await.unwrap();
-    sqlx::raw_sql("UPDATE blocks SET bytes = zeroblob(length(bytes))").execute(&pool).await.unwrap();
+    for table in ["blocks", "records"] {
+        let sql = format!("UPDATE {table} SET bytes = zeroblob(length(bytes))");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&pool).await.unwrap();
+    }
     pool.close().await;
     let corrupt = |e: RepoError| matches!(&e, RepoError::Store(e) if matches!(**e, StoreError::Corrupt(_)));
     assert!(corrupt(world.repos.get_record(&did, &path("a")).await.unwrap_err()));
@@ -946,4 +949,42 @@ proptest! {
             assert_eq!(follower.repos[&did].records, records);
         });
     }
+}
+
+/// What is gone is deleted late and in bulk, but it is deleted, and nothing else is.
+#[tokio::test]
+async fn blocks_that_are_gone_are_cleared_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("repos.sqlite");
+    let world = World::at(&file, Arc::default()).await;
+    let (alice, alices) = world.repo("alice").await;
+    let (bob, bobs) = world.repo("bob").await;
+    let pool = sqlx::SqlitePool::connect(file.to_str().unwrap()).await.unwrap();
+    let count = |table: &'static str| {
+        let pool = pool.clone();
+        async move {
+            let sql = sqlx::AssertSqlSafe(format!("SELECT COUNT(*) FROM {table}"));
+            sqlx::query_scalar::<_, i64>(sql).fetch_one(&pool).await.unwrap()
+        }
+    };
+    let mut cleared = 0;
+    let mut waiting = 0;
+    for n in 0..1500u32 {
+        let did = if n % 3 == 0 { &bob } else { &alice };
+        // Back and forth between two contents, so that nodes go and come back.
+        world.write(did, vec![put(&format!("k{}", n % 50), &format!("{}", (n / 50) % 2))]).await.unwrap();
+        if n % 100 == 0 {
+            let now = count("dropped").await;
+            cleared += i32::from(now < waiting);
+            waiting = now;
+            let mut live = 0;
+            for (did, key) in [(&alice, &alices), (&bob, &bobs)] {
+                world.verify(did, key).await;
+                let car = world.export(did, None).await;
+                live += 1 + nodes_of(&car).len();
+            }
+            assert_eq!(count("blocks").await - now, i64::try_from(live).unwrap());
+        }
+    }
+    assert!(cleared >= 1, "nothing was cleared away");
 }

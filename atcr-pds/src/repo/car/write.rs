@@ -7,6 +7,8 @@ use crate::cbor;
 
 /// Chunks of a stream are at least this large, but for the last.
 const CHUNK: usize = 64 * 1024;
+/// What a section takes besides its block: a CID and a length.
+const SECTION: usize = 36 + 5;
 
 #[derive(Serialize)]
 struct Header<'a> {
@@ -25,10 +27,9 @@ pub fn header(roots: &[Cid]) -> Bytes {
 
 /// Appends one block.
 pub fn section(out: &mut BytesMut, cid: &Cid, bytes: &[u8]) {
-    let cid = cid.to_bytes();
-    out.reserve(cid.len() + bytes.len() + 5);
-    put_len(out, cid.len() + bytes.len());
-    out.put_slice(&cid);
+    out.reserve(SECTION + bytes.len());
+    put_len(out, cid.encoded_len() + bytes.len());
+    cid.write_bytes(out.writer()).expect("a buffer takes all bytes");
     out.put_slice(bytes);
 }
 
@@ -38,8 +39,15 @@ fn put_len(out: &mut BytesMut, len: usize) {
 }
 
 /// A whole file in memory, for proofs and events.
-pub fn encode<'b>(roots: &[Cid], blocks: impl IntoIterator<Item = (&'b Cid, &'b Bytes)>) -> Bytes {
-    let mut out = BytesMut::from(header(roots).as_ref());
+pub fn encode<'b, B>(roots: &[Cid], blocks: B) -> Bytes
+where
+    B: IntoIterator<Item = (&'b Cid, &'b Bytes), IntoIter: Clone>,
+{
+    let blocks = blocks.into_iter();
+    let header = header(roots);
+    let size: usize = blocks.clone().map(|(_, bytes)| SECTION + bytes.len()).sum();
+    let mut out = BytesMut::with_capacity(header.len() + size);
+    out.put_slice(&header);
     for (cid, bytes) in blocks {
         section(&mut out, cid, bytes);
     }

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use ipld_core::cid::Cid;
 
-use super::node::{Entry, Link, Node};
+use super::node::{Entry, Hash, Link, Node};
 use super::{MstError, NodeBlock, check_key, height, key::check_value};
 
 /// Builds a tree from keys in ascending order, in memory that depends on its depth only. Nodes are handed to `sink`
@@ -23,7 +23,7 @@ impl<F: FnMut(NodeBlock)> Builder<F> {
     /// Adds a key, which must be above all before it.
     pub fn push(&mut self, key: &str, value: Cid) -> Result<(), MstError> {
         check_key(key)?;
-        check_value(&value)?;
+        let value = check_value(&value)?;
         if self.last.as_deref().is_some_and(|last| last >= key) {
             return Err(MstError::Unsorted(key.into()));
         }
@@ -52,11 +52,11 @@ impl<F: FnMut(NodeBlock)> Builder<F> {
         Ok(())
     }
 
-    fn close(&mut self, node: Node) -> Result<Cid, MstError> {
+    fn close(&mut self, node: Node) -> Result<Hash, MstError> {
         let block = NodeBlock::encode(node)?;
-        let cid = *block.cid();
+        let hash = block.hash();
         (self.sink)(block);
-        Ok(cid)
+        Ok(hash)
     }
 
     /// The root. An empty tree is one empty node.
@@ -66,6 +66,6 @@ impl<F: FnMut(NodeBlock)> Builder<F> {
             self.close_below(top)?;
         }
         let root = self.open.pop().unwrap_or_default();
-        self.close(root)
+        Ok(self.close(root)?.cid())
     }
 }

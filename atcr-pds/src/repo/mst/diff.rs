@@ -52,15 +52,15 @@ impl<'n> Reader<'n> {
         };
         let node = &block.node;
         let child = |stack: &mut Vec<Next>, at: usize| {
-            if let Some(Link::Stored(cid)) = node.link(at) {
+            if let Some(Link::Stored(hash)) = node.link(at) {
                 let low = if at == 0 { low.clone() } else { Some(node.entries[at - 1].key.clone()) };
                 let high = node.entries.get(at).map_or_else(|| high.clone(), |e| Some(e.key.clone()));
-                stack.push(Next::Tree(*cid, Some(layer.saturating_sub(1)), low, high));
+                stack.push(Next::Tree(hash.cid(), Some(layer.saturating_sub(1)), low, high));
             }
         };
         for at in (0..node.entries.len()).rev() {
             child(&mut self.stack, at + 1);
-            self.stack.push(Next::Leaf(node.entries[at].key.clone(), node.entries[at].value));
+            self.stack.push(Next::Leaf(node.entries[at].key.clone(), node.entries[at].value.cid()));
         }
         child(&mut self.stack, 0);
         Ok(())

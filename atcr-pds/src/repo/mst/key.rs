@@ -2,7 +2,7 @@ use ipld_core::cid::Cid;
 use sha2::{Digest as _, Sha256};
 
 use super::MstError;
-use crate::cbor::{DAG_CBOR, check_cid};
+use super::node::Hash;
 
 /// The longest key, in bytes.
 pub const MAX_KEY: usize = 1024;
@@ -35,10 +35,9 @@ pub fn check_key(key: &str) -> Result<(), MstError> {
     }
 }
 
-/// Refuses values that are not the CID of a record.
-pub(super) fn check_value(value: &Cid) -> Result<(), MstError> {
-    let record = check_cid(value).is_ok() && value.codec() == DAG_CBOR;
-    if record { Ok(()) } else { Err(MstError::InvalidValue(*value)) }
+/// The hash of a value; refuses what is not the CID of a record.
+pub(super) fn check_value(value: &Cid) -> Result<Hash, MstError> {
+    Hash::of(value).ok_or(MstError::InvalidValue(*value))
 }
 
 /// How many bytes two keys share at their beginning.

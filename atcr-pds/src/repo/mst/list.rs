@@ -68,14 +68,14 @@ fn walk(
         match item {
             Item::Leaf(key, value) => {
                 if range.has(key) {
-                    found.push((key.into(), *value));
+                    found.push((key.into(), value));
                 }
                 at = if range.descending { at - 1 } else { at + 1 };
             }
             Item::Child(cid) => {
                 let place = place.child(&block.node, at);
                 if range.meets(place) {
-                    let below = nodes.node(cid)?;
+                    let below = nodes.node(&cid)?;
                     // Layer 0 has no children: the decoder saw to it, and check_place for nodes without entries.
                     let down = layer.saturating_sub(1);
                     below.check_place(down, place.low, place.high)?;

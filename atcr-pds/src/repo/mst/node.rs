@@ -6,17 +6,39 @@ use serde::Deserialize;
 
 use super::key::common_prefix;
 use super::{MstError, check_key, height};
-use crate::cbor::{DAG_CBOR, cid_for_cbor};
+use crate::cbor::{DAG_CBOR, check_cid, cid_for_cbor, cid_for_cbor_digest, emit};
 
 /// The largest node that is read or written. Nodes have four entries on average; only keys chosen for the purpose
 /// make one grow.
 pub const MAX_NODE_BYTES: usize = 1_000_000;
 
+/// The SHA-256 of a block: all of its CID that differs, since nodes and records have one codec.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Hash([u8; 32]);
+
+impl Hash {
+    /// The hash of no block that anybody knows.
+    pub(super) const NONE: Self = Self([0; 32]);
+
+    /// The hash of a block of DAG-CBOR; `None` for any other CID.
+    pub(super) fn of(cid: &Cid) -> Option<Self> {
+        check_cid(cid).ok()?;
+        if cid.codec() != DAG_CBOR {
+            return None;
+        }
+        cid.hash().digest().try_into().ok().map(Self)
+    }
+
+    pub(super) fn cid(self) -> Cid {
+        cid_for_cbor_digest(self.0)
+    }
+}
+
 /// A way down.
 #[derive(Debug, Clone)]
 pub(super) enum Link {
     /// A node that has its CID.
-    Stored(Cid),
+    Stored(Hash),
     /// A node that was changed and not encoded since.
     Dirty(Arc<Node>),
 }
@@ -24,7 +46,7 @@ pub(super) enum Link {
 #[derive(Debug, Clone)]
 pub(super) struct Entry {
     pub(super) key: Arc<str>,
-    pub(super) value: Cid,
+    pub(super) value: Hash,
     /// The keys between this entry and the next.
     pub(super) right: Option<Link>,
 }
@@ -72,9 +94,9 @@ impl Node {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Item<'a> {
     /// A node one layer below.
-    Child(&'a Cid),
+    Child(Cid),
     /// A record: its key and its CID.
-    Leaf(&'a str, &'a Cid),
+    Leaf(&'a str, Cid),
 }
 
 /// A node with its bytes and their CID. Its own form is canonical; whether it fits the place where it stands is
@@ -116,7 +138,13 @@ impl NodeBlock {
         }
         let data: NodeData =
             serde_ipld_dagcbor::from_slice(&bytes).map_err(|_| bad("it is not a map of l and e"))?;
-        let mut node = Node { left: data.l.map(Link::Stored), entries: Vec::with_capacity(data.e.len()) };
+        let link = |cid: Option<Cid>| match cid {
+            None => Ok(None),
+            Some(cid) => {
+                Hash::of(&cid).map(|hash| Some(Link::Stored(hash))).ok_or(bad("a link is not to a node"))
+            }
+        };
+        let mut node = Node { left: link(data.l)?, entries: Vec::with_capacity(data.e.len()) };
         let mut key = Vec::new();
         let mut layer = None;
         for entry in data.e {
@@ -138,12 +166,10 @@ impl NodeBlock {
             if *layer.get_or_insert(own) != own {
                 return Err(bad("its keys belong to different layers"));
             }
-            if entry.v.codec() != DAG_CBOR {
-                return Err(bad("a value is not a record"));
-            }
-            node.entries.push(Entry { key: text.into(), value: entry.v, right: entry.t.map(Link::Stored) });
+            let value = Hash::of(&entry.v).ok_or(bad("a value is not a record"))?;
+            node.entries.push(Entry { key: text.into(), value, right: link(entry.t)? });
         }
-        // What is left (missing nulls, CIDs of another kind, numbers in a longer form) shows when it is written again.
+        // What is left (missing nulls, numbers in a longer form) shows when it is written again.
         if node.encode().is_none_or(|again| again != bytes) {
             return Err(bad("it is not encoded canonically"));
         }
@@ -155,7 +181,7 @@ impl NodeBlock {
 
     /// Encodes a node whose links all have their CIDs.
     pub(super) fn encode(node: Node) -> Result<Self, MstError> {
-        let bytes = node.encode().expect("links are resolved, and CIDs are the protocol's");
+        let bytes = node.encode().expect("all links have their CIDs");
         let cid = cid_for_cbor(&bytes);
         if bytes.len() > MAX_NODE_BYTES {
             return Err(MstError::NotCanonical { cid, what: "it is larger than a million bytes" });
@@ -166,6 +192,10 @@ impl NodeBlock {
     /// The CID.
     pub fn cid(&self) -> &Cid {
         &self.cid
+    }
+
+    pub(super) fn hash(&self) -> Hash {
+        Hash::of(&self.cid).expect("the CID of a node is made here")
     }
 
     /// The block.
@@ -182,22 +212,21 @@ impl NodeBlock {
     pub fn items(&self) -> impl DoubleEndedIterator<Item = Item<'_>> {
         fn child(link: Option<&Link>) -> Option<Item<'_>> {
             match link {
-                Some(Link::Stored(cid)) => Some(Item::Child(cid)),
+                Some(Link::Stored(hash)) => Some(Item::Child(hash.cid())),
                 Some(Link::Dirty(_)) | None => None,
             }
         }
-        let entries = self
-            .node
-            .entries
-            .iter()
-            .flat_map(|e| std::iter::once(Item::Leaf(&e.key, &e.value)).chain(child(e.right.as_ref())));
+        let entries =
+            self.node.entries.iter().flat_map(|e| {
+                std::iter::once(Item::Leaf(&e.key, e.value.cid())).chain(child(e.right.as_ref()))
+            });
         child(self.node.left.as_ref()).into_iter().chain(entries)
     }
 
     /// About how much memory it takes.
     pub fn weight(&self) -> usize {
-        let entries: usize = self.node.entries.iter().map(|e| 240 + e.key.len()).sum();
-        400 + self.bytes.len() + entries
+        let entries: usize = self.node.entries.iter().map(|e| 112 + e.key.len()).sum();
+        300 + self.bytes.len() + entries
     }
 
     /// Checks that a node may stand at `layer`, between the keys `low` and `high`.
@@ -224,61 +253,38 @@ impl NodeBlock {
 }
 
 impl Node {
-    /// The canonical bytes; `None` when a link has no CID yet or a CID is not one of the protocol's.
+    /// The canonical bytes; `None` when a link has no CID yet.
     fn encode(&self) -> Option<Vec<u8>> {
+        fn link(out: &mut Vec<u8>, link: Option<&Link>) -> Option<()> {
+            match link {
+                None => out.push(emit::NULL),
+                Some(Link::Stored(hash)) => emit::link(out, &hash.0),
+                Some(Link::Dirty(_)) => return None,
+            }
+            Some(())
+        }
         let size: usize = self.entries.iter().map(|e| 100 + e.key.len()).sum();
         let mut out = Vec::with_capacity(64 + size);
-        // Both maps are written in the order of their keys: e, l; k, p, t, v.
-        out.extend_from_slice(&[0xa2, 0x61, b'e']);
-        head(&mut out, 4, self.entries.len());
+        emit::map(&mut out, 2);
+        emit::text(&mut out, "e");
+        emit::list(&mut out, self.entries.len());
         let mut previous: &[u8] = &[];
         for entry in &self.entries {
             let key = entry.key.as_bytes();
             let shared = common_prefix(previous, key);
-            out.extend_from_slice(&[0xa4, 0x61, b'k']);
-            head(&mut out, 2, key.len() - shared);
-            out.extend_from_slice(&key[shared..]);
-            out.extend_from_slice(&[0x61, b'p']);
-            head(&mut out, 0, shared);
-            out.extend_from_slice(&[0x61, b't']);
+            emit::map(&mut out, 4);
+            emit::text(&mut out, "k");
+            emit::bytes(&mut out, &key[shared..]);
+            emit::text(&mut out, "p");
+            emit::head(&mut out, 0, shared as u64);
+            emit::text(&mut out, "t");
             link(&mut out, entry.right.as_ref())?;
-            out.extend_from_slice(&[0x61, b'v']);
-            cid(&mut out, &entry.value)?;
+            emit::text(&mut out, "v");
+            emit::link(&mut out, &entry.value.0);
             previous = key;
         }
-        out.extend_from_slice(&[0x61, b'l']);
+        emit::text(&mut out, "l");
         link(&mut out, self.left.as_ref())?;
         Some(out)
     }
-}
-
-fn head(out: &mut Vec<u8>, major: u8, value: usize) {
-    let value = value as u64;
-    let [.., c, d, e, f] = value.to_be_bytes();
-    match value {
-        0..24 => out.push((major << 5) + f),
-        24..0x100 => out.extend_from_slice(&[(major << 5) + 24, f]),
-        0x100..0x1_0000 => out.extend_from_slice(&[(major << 5) + 25, e, f]),
-        // A node has at most a million bytes.
-        _ => out.extend_from_slice(&[(major << 5) + 26, c, d, e, f]),
-    }
-}
-
-fn link(out: &mut Vec<u8>, link: Option<&Link>) -> Option<()> {
-    match link {
-        None => {
-            out.push(0xf6);
-            Some(())
-        }
-        Some(Link::Stored(child)) if child.codec() == DAG_CBOR => cid(out, child),
-        Some(_) => None,
-    }
-}
-
-fn cid(out: &mut Vec<u8>, value: &Cid) -> Option<()> {
-    crate::cbor::check_cid(value).ok()?;
-    // Tag 42, 37 bytes: a zero, then the CID.
-    out.extend_from_slice(&[0xd8, 42, 0x58, 37, 0]);
-    value.write_bytes(out).ok()?;
-    Some(())
 }

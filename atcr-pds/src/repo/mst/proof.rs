@@ -34,8 +34,8 @@ fn descend(
     way: &Way<'_>,
     visit: &mut dyn FnMut(&Arc<NodeBlock>),
 ) -> Result<(), MstError> {
-    let Some(Link::Stored(cid)) = link else { return Ok(()) };
-    let block = nodes.node(cid)?;
+    let Some(Link::Stored(hash)) = link else { return Ok(()) };
+    let block = nodes.node(&hash.cid())?;
     block.check_place(layer, place.low, place.high)?;
     visit(&block);
     follow(nodes, &block, layer, place, way, visit)
@@ -103,8 +103,8 @@ pub fn covering<'k>(
                 descend(nodes, right, below, place.child(&node.node, at + 1), &Way::Lowest, &mut add)?;
                 break;
             }
-            let Some(Link::Stored(cid)) = node.node.link(at) else { break };
-            let next = nodes.node(cid)?;
+            let Some(Link::Stored(hash)) = node.node.link(at) else { break };
+            let next = nodes.node(&hash.cid())?;
             let place = place.child(&node.node, at);
             next.check_place(below, place.low, place.high)?;
             add(&next);

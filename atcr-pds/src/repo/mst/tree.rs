@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use ipld_core::cid::Cid;
 
-use super::node::{Entry, Link, Node};
+use super::node::{Entry, Hash, Link, Node};
 use super::{MstError, NodeBlock, Nodes, check_key, height, key::check_value};
 
 /// A tree that is being changed. Only nodes on the way to a change are read and rewritten; they stay unencoded until
@@ -12,7 +12,7 @@ use super::{MstError, NodeBlock, Nodes, check_key, height, key::check_value};
 pub struct Tree {
     root: Link,
     /// Stored nodes that a change has replaced.
-    replaced: HashSet<Cid>,
+    replaced: HashSet<Hash>,
 }
 
 /// What [`Tree::write`] made.
@@ -36,8 +36,10 @@ impl Default for Tree {
 }
 
 impl Tree {
-    /// The tree with this root.
+    /// The tree with this root. A CID that cannot be a node's is a tree that cannot be read.
     pub fn open(root: Cid) -> Self {
+        // No block has this hash.
+        let root = Hash::of(&root).unwrap_or(Hash::NONE);
         Self { root: Link::Stored(root), replaced: HashSet::new() }
     }
 
@@ -49,7 +51,7 @@ impl Tree {
         loop {
             let (at, found) = node.find(key);
             if found {
-                return Ok(Some(node.entries[at].value));
+                return Ok(Some(node.entries[at].value.cid()));
             }
             let Some(link) = node.link(at) else { return Ok(None) };
             if at > 0 {
@@ -83,7 +85,7 @@ impl Tree {
     /// Adds a key or changes its value; returns the value it had.
     pub fn set(&mut self, nodes: &dyn Nodes, key: &str, value: Cid) -> Result<Option<Cid>, MstError> {
         check_key(key)?;
-        check_value(&value)?;
+        let value = check_value(&value)?;
         let mut op = Op { nodes, replaced: Vec::new() };
         let new = Entry { key: key.into(), value, right: None };
         let target = height(key);
@@ -142,7 +144,7 @@ impl Tree {
         Ok(value)
     }
 
-    fn finish(&mut self, replaced: Vec<Cid>, root: Node) {
+    fn finish(&mut self, replaced: Vec<Hash>, root: Node) {
         self.replaced.extend(replaced);
         self.root = Link::Dirty(Arc::new(root));
     }
@@ -155,18 +157,19 @@ impl Tree {
     pub fn write(&mut self) -> Result<Written, MstError> {
         let mut nodes = Vec::new();
         let root = write(&self.root, &mut nodes)?;
-        let cids: HashSet<&Cid> = nodes.iter().map(|n| n.cid()).collect();
-        let removed = self.replaced.iter().filter(|cid| !cids.contains(cid)).copied().collect();
-        let added = nodes.iter().filter(|n| !self.replaced.contains(n.cid())).cloned().collect();
+        let hashes: HashSet<Hash> = nodes.iter().map(|n| n.hash()).collect();
+        let removed =
+            self.replaced.iter().filter(|hash| !hashes.contains(hash)).map(|hash| hash.cid()).collect();
+        let added = nodes.iter().filter(|n| !self.replaced.contains(&n.hash())).cloned().collect();
         self.replaced.clear();
         self.root = Link::Stored(root);
-        Ok(Written { root, nodes, removed, added })
+        Ok(Written { root: root.cid(), nodes, removed, added })
     }
 }
 
-fn write(link: &Link, out: &mut Vec<Arc<NodeBlock>>) -> Result<Cid, MstError> {
+fn write(link: &Link, out: &mut Vec<Arc<NodeBlock>>) -> Result<Hash, MstError> {
     let node = match link {
-        Link::Stored(cid) => return Ok(*cid),
+        Link::Stored(hash) => return Ok(*hash),
         Link::Dirty(node) => node,
     };
     let mut resolve =
@@ -177,9 +180,9 @@ fn write(link: &Link, out: &mut Vec<Arc<NodeBlock>>) -> Result<Cid, MstError> {
         entries.push(Entry { key: e.key.clone(), value: e.value, right: resolve(&e.right)? });
     }
     let block = NodeBlock::encode(Node { left, entries })?;
-    let cid = *block.cid();
+    let hash = block.hash();
     out.push(Arc::new(block));
-    Ok(cid)
+    Ok(hash)
 }
 
 /// A link that stands `layers` layers higher than its node.
@@ -189,7 +192,7 @@ fn wrap(link: Link, layers: u8) -> Link {
 
 fn too_deep(link: &Link) -> MstError {
     let cid = match link {
-        Link::Stored(cid) => *cid,
+        Link::Stored(hash) => hash.cid(),
         Link::Dirty(_) => Cid::default(),
     };
     MstError::NotCanonical { cid, what: "it is below the lowest layer" }
@@ -215,7 +218,7 @@ impl<'a> Place<'a> {
 struct Op<'n> {
     nodes: &'n dyn Nodes,
     /// Stored nodes that the change replaces.
-    replaced: Vec<Cid>,
+    replaced: Vec<Hash>,
 }
 
 impl Op<'_> {
@@ -228,8 +231,8 @@ impl Op<'_> {
     ) -> Result<Arc<Node>, MstError> {
         match link {
             Link::Dirty(node) => Ok(node.clone()),
-            Link::Stored(cid) => {
-                let block = self.nodes.node(cid)?;
+            Link::Stored(hash) => {
+                let block = self.nodes.node(&hash.cid())?;
                 block.check_place(layer, low, high)?;
                 Ok(block.node.clone())
             }
@@ -240,20 +243,20 @@ impl Op<'_> {
     fn root(&self, link: &Link) -> Result<Option<(Arc<Node>, u8)>, MstError> {
         let node = match link {
             Link::Dirty(node) => node.clone(),
-            Link::Stored(cid) => self.nodes.node(cid)?.node.clone(),
+            Link::Stored(hash) => self.nodes.node(&hash.cid())?.node.clone(),
         };
         match (node.layer(), link) {
             (Some(layer), _) => Ok(Some((node, layer))),
-            (None, Link::Stored(cid)) if node.left.is_some() => {
-                Err(MstError::NotCanonical { cid: *cid, what: "it is the root and has no entry" })
+            (None, Link::Stored(hash)) if node.left.is_some() => {
+                Err(MstError::NotCanonical { cid: hash.cid(), what: "it is the root and has no entry" })
             }
             (None, _) => Ok(None),
         }
     }
 
     fn replace(&mut self, link: &Link) {
-        if let Link::Stored(cid) = link {
-            self.replaced.push(*cid);
+        if let Link::Stored(hash) = link {
+            self.replaced.push(*hash);
         }
     }
 
@@ -271,7 +274,7 @@ impl Op<'_> {
         let below = place.child(node, at);
         let mut changed = node.clone();
         if found {
-            *before = Some(node.entries[at].value);
+            *before = Some(node.entries[at].value.cid());
             changed.entries[at].value = new.value;
         } else if layer == target {
             let (left, right) = match node.link(at) {
@@ -354,7 +357,7 @@ impl Op<'_> {
             };
             let entry = changed.entries.remove(at);
             changed.set_link(at, merged);
-            entry.value
+            entry.value.cid()
         } else {
             if layer <= target {
                 return Err(missing());

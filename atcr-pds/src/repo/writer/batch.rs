@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use atcr_core::syntax::{Did, Tid};
+use atcr_core::syntax::{Datetime, Did, Tid};
 use bytes::Bytes;
 use ipld_core::cid::Cid;
 
@@ -9,9 +9,9 @@ use crate::cbor;
 use crate::repo::mst::{MstError, NodeBlock, Tree, covering};
 use crate::repo::prepared::Writes;
 use crate::repo::source::{Source, Stored};
-use crate::repo::{Applied, Commit, Head, NewEvent, RecordPath, RepoError, car};
+use crate::repo::{Applied, Commit, Event, Head, NewEvent, RecordPath, RepoError, car};
 use crate::store::{
-    NewHead, RecordChange, RepoChange, RepoId, RepoInfo, RepoStatus, StoreError, StoredBlock, WriteBatch,
+    NewHead, RecordChange, RepoChange, RepoId, RepoInfo, RepoStatus, StoreError, StoreWrite, StoredBlock,
 };
 
 /// What a request came to.
@@ -27,26 +27,28 @@ pub(super) enum Done {
 /// The changes that go into one transaction. A request that fails leaves nothing in it.
 pub(super) struct Batch<'w> {
     pub(super) writer: &'w Writer,
+    pub(super) tx: Box<dyn StoreWrite>,
     pub(super) nodes: Source<'w>,
     /// `None`: there is no such repo.
     repos: HashMap<Did, Option<Pending>>,
     /// The order in which the repos were first changed.
     order: Vec<Did>,
     pub(super) events: Vec<NewEvent>,
+    /// Whether blobs were forgotten.
+    forgotten: bool,
 }
 
 /// A repo, and what has changed of it in this batch.
 pub(super) struct Pending {
     pub(super) info: RepoInfo,
-    /// The newest commit in the store; `None` for a repo that the batch makes.
-    stored: Option<Cid>,
+    /// The repo in the store; `None` for one that the batch makes.
+    before: Option<RepoInfo>,
     changed: bool,
     status: Option<RepoStatus>,
     delete: bool,
     drop_blocks: HashSet<Cid>,
     put_blocks: HashMap<Cid, (Tid, Bytes)>,
     records: BTreeMap<RecordPath, RecordChange>,
-    drop_records: HashSet<Cid>,
 }
 
 /// A commit that was made and not yet taken into a batch.
@@ -56,22 +58,19 @@ pub(super) struct Made {
     pub(super) added: Vec<std::sync::Arc<NodeBlock>>,
     pub(super) removed: Vec<Cid>,
     pub(super) records: Vec<RecordChange>,
-    pub(super) record_blocks: Vec<(Cid, Bytes)>,
-    pub(super) replaced_records: Vec<Cid>,
 }
 
 impl Pending {
-    fn new(info: RepoInfo, stored: Option<Cid>) -> Self {
+    fn new(info: RepoInfo, before: Option<RepoInfo>) -> Self {
         Self {
             info,
-            stored,
+            before,
             changed: false,
             status: None,
             delete: false,
             drop_blocks: HashSet::new(),
             put_blocks: HashMap::new(),
             records: BTreeMap::new(),
-            drop_records: HashSet::new(),
         }
     }
 
@@ -89,15 +88,6 @@ impl Pending {
             self.put_blocks.insert(*node.cid(), (rev, node.bytes().clone()));
         }
         self.put_blocks.insert(made.head.head.cid, (rev, made.commit));
-        for (cid, bytes) in made.record_blocks {
-            // Removed by an earlier commit of the batch: who has that commit must get the block again, so it is stored
-            // anew with this revision.
-            if self.drop_records.remove(&cid) && !self.put_blocks.contains_key(&cid) {
-                self.drop_blocks.insert(cid);
-            }
-            self.put_blocks.insert(cid, (rev, bytes));
-        }
-        self.drop_records.extend(made.replaced_records);
         for record in made.records {
             self.records.insert(record.path.clone(), record);
         }
@@ -108,31 +98,32 @@ impl Pending {
 
     /// A repo that is made in this batch and has no commit yet.
     fn changed_head_is_new(&self) -> bool {
-        self.stored.is_none() && !self.changed
+        self.before.is_none() && !self.changed
     }
 
     fn into_change(self) -> RepoChange {
-        let mut change = RepoChange::new(self.info.did.clone(), self.stored);
+        let mut change = RepoChange::new(self.info.did.clone(), self.before);
         change.head = Some(NewHead { head: self.info.head, data: self.info.data });
         change.status = self.status;
         change.drop_blocks = self.drop_blocks.into_iter().collect();
         change.put_blocks =
             self.put_blocks.into_iter().map(|(cid, (rev, bytes))| StoredBlock { cid, rev, bytes }).collect();
         change.records = self.records.into_values().collect();
-        change.drop_records = self.drop_records.into_iter().collect();
         change.delete = self.delete;
         change
     }
 }
 
 impl<'w> Batch<'w> {
-    pub(super) fn new(writer: &'w Writer) -> Self {
+    pub(super) fn new(writer: &'w Writer, tx: Box<dyn StoreWrite>) -> Self {
         Self {
             writer,
+            tx,
             nodes: Source::new(&writer.nodes),
             repos: HashMap::new(),
             order: Vec::new(),
             events: Vec::new(),
+            forgotten: false,
         }
     }
 
@@ -170,8 +161,12 @@ impl<'w> Batch<'w> {
                 self.events.push(event.clone());
                 Ok(Done::Event(self.events.len() - 1))
             }
-            // Both are done by the writer itself, one after the transaction, the other in one of its own.
-            Request::ForgetBlobs(..) | Request::Import(..) => Ok(Done::Nothing),
+            Request::ForgetBlobs(before, limit, _) => {
+                self.forgotten = true;
+                Ok(Done::Forgotten(self.tx.forget_blobs(before, *limit).await?))
+            }
+            // Done by the writer, in a transaction of its own.
+            Request::Import(..) => Ok(Done::Nothing),
         }
     }
 
@@ -181,10 +176,7 @@ impl<'w> Batch<'w> {
             if self.repos.contains_key(did) {
                 continue;
             }
-            let pending = self.writer.store.repo(did).await?.map(|info| {
-                let stored = info.head.cid;
-                Pending::new(info, Some(stored))
-            });
+            let pending = self.tx.repo(did).await?.map(|info| Pending::new(info.clone(), Some(info)));
             self.repos.insert(did.clone(), pending);
         }
         Ok(())
@@ -202,7 +194,7 @@ impl<'w> Batch<'w> {
         for (did, keys) in paths {
             let Some(Some(pending)) = self.repos.get(did) else { continue };
             let (repo, data) = (pending.info.id, pending.info.data);
-            let mut blocks = Stored(&*self.writer.store, repo);
+            let mut blocks = Stored(&mut *self.tx, repo);
             let operations = keys
                 .into_iter()
                 .map(|(key, removed)| {
@@ -293,8 +285,6 @@ impl<'w> Batch<'w> {
                 added: vec![node],
                 removed: Vec::new(),
                 records: Vec::new(),
-                record_blocks: Vec::new(),
-                replaced_records: Vec::new(),
             },
         );
         self.events.extend([
@@ -313,7 +303,14 @@ impl<'w> Batch<'w> {
         }
         // Who has looked away meanwhile is told where the repo is now.
         let sync = match status {
-            RepoStatus::Active => Some(sync_event(did, pending.info.head, &self.head_commit(pending).await?)),
+            RepoStatus::Active => {
+                let (repo, head) = (pending.info.id, pending.info.head);
+                let commit = match pending.put_blocks.get(&head.cid) {
+                    Some((_, bytes)) => bytes.clone(),
+                    None => self.commit_block(repo, &head.cid).await?,
+                };
+                Some(sync_event(did, head, &commit))
+            }
             _ => None,
         };
         self.change(did, |pending| {
@@ -325,15 +322,9 @@ impl<'w> Batch<'w> {
         Ok(())
     }
 
-    /// The block of the newest commit.
-    async fn head_commit(&self, pending: &Pending) -> Result<Bytes, RepoError> {
-        let cid = pending.info.head.cid;
-        if let Some((_, bytes)) = pending.put_blocks.get(&cid) {
-            return Ok(bytes.clone());
-        }
-        let found = self.writer.store.blocks(pending.info.id, &[cid]).await?;
-        let block = found.into_iter().next();
-        Ok(block.ok_or_else(|| StoreError::Corrupt(format!("commit {cid} is missing")))?.bytes)
+    async fn commit_block(&mut self, repo: RepoId, cid: &Cid) -> Result<Bytes, RepoError> {
+        let found = self.tx.blocks(repo, &[*cid]).await?.pop();
+        Ok(found.ok_or_else(|| StoreError::Corrupt(format!("commit {cid} is missing")))?.bytes)
     }
 
     fn delete(&mut self, did: &Did) -> Result<(), RepoError> {
@@ -343,21 +334,21 @@ impl<'w> Batch<'w> {
         Ok(())
     }
 
-    /// Fails with [`StoreError::Conflict`] when a repo is no longer where the batch found it.
-    pub(super) async fn still_there(&self) -> Result<(), StoreError> {
-        for (did, pending) in &self.repos {
-            let found = self.writer.store.repo(did).await?.map(|info| info.head.cid);
-            if found != pending.as_ref().and_then(|p| p.stored) {
-                return Err(StoreError::Conflict(did.clone()));
-            }
+    /// Makes all changes durable and returns the events; nothing at all when there was no change.
+    pub(super) async fn finish(mut self, time: &Datetime) -> Result<Vec<Event>, StoreError> {
+        let changes: Vec<RepoChange> = self
+            .order
+            .iter()
+            .filter_map(|did| self.repos.remove(did).flatten())
+            .map(Pending::into_change)
+            .collect();
+        if changes.is_empty() && self.events.is_empty() && !self.forgotten {
+            return Ok(Vec::new());
         }
-        Ok(())
-    }
-
-    /// What is to be written.
-    pub(super) fn finish(mut self) -> WriteBatch {
-        let changes = self.order.iter().filter_map(|did| self.repos.remove(did).flatten());
-        WriteBatch { changes: changes.map(Pending::into_change).collect(), events: self.events }
+        for change in &changes {
+            self.tx.apply(change).await?;
+        }
+        self.tx.commit(self.events, time).await
     }
 }
 

@@ -121,7 +121,7 @@ impl Batch<'_> {
             return Err(RepoError::CommitSwap { actual: info.head.cid });
         }
         self.check_blobs(&info, writes).await?;
-        let mut blocks = Stored(&*self.writer.store, info.id);
+        let mut blocks = Stored(&mut *self.tx, info.id);
         let plan = self.nodes.run(&mut blocks, |nodes| plan(nodes, &info, writes)).await?;
         if plan.ops.is_empty() && !writes.list.is_empty() {
             return Ok(Applied { commit: None, results: plan.results });
@@ -138,7 +138,7 @@ impl Batch<'_> {
     pub(super) async fn empty_commit(&mut self, did: &Did) -> Result<(Made, NewEvent), RepoError> {
         let info = self.active(did)?.info.clone();
         let writes = Writes { did: did.clone(), swap: Swap::Anything, list: Vec::new() };
-        let mut blocks = Stored(&*self.writer.store, info.id);
+        let mut blocks = Stored(&mut *self.tx, info.id);
         let plan = self.nodes.run(&mut blocks, |nodes| plan(nodes, &info, &writes)).await?;
         self.commit(&info, plan.written, &plan.proof, &[]).await
     }
@@ -156,15 +156,13 @@ impl Batch<'_> {
         let commit = Commit::sign(&info.did, written.root, rev, &key)?.encode()?;
         let head = Head { cid: cbor::cid_for_cbor(&commit), rev };
 
-        let mut records = Vec::with_capacity(ops.len());
-        let mut record_blocks = Vec::new();
-        for (op, record) in ops {
-            let blobs = record.map(|r| r.blobs.iter().map(|b| b.cid).collect()).unwrap_or_default();
-            records.push(RecordChange { path: op.path.clone(), cid: op.cid, rev, blobs });
-            if let Some(record) = record {
-                record_blocks.push((record.cid, record.bytes.clone()));
-            }
-        }
+        let record = |(op, record): &(RepoOp, Option<&PreparedRecord>)| RecordChange {
+            path: op.path.clone(),
+            record: record.map(|r| (r.cid, r.bytes.clone())),
+            rev,
+            blobs: record.map(|r| r.blobs.iter().map(|b| b.cid).collect()).unwrap_or_default(),
+        };
+        let records = ops.iter().map(record).collect();
         let event = event(info, head, &commit, proof, ops)?;
         let made = Made {
             head: NewHead { head, data: written.root },
@@ -172,14 +170,12 @@ impl Batch<'_> {
             added: written.added,
             removed: written.removed,
             records,
-            record_blocks,
-            replaced_records: ops.iter().filter_map(|(op, _)| op.prev).collect(),
         };
         Ok((made, event))
     }
 
     /// Refuses records that name blobs which are not there, or which are something else than they say.
-    async fn check_blobs(&self, info: &RepoInfo, writes: &Writes) -> Result<(), RepoError> {
+    async fn check_blobs(&mut self, info: &RepoInfo, writes: &Writes) -> Result<(), RepoError> {
         let named: Vec<_> =
             writes.list.iter().filter_map(|w| w.record.as_ref()).flat_map(|r| &r.blobs).collect();
         if named.is_empty() {
@@ -188,7 +184,7 @@ impl Batch<'_> {
         let mut cids: Vec<Cid> = named.iter().map(|b| b.cid).collect();
         cids.sort_unstable();
         cids.dedup();
-        let known = self.writer.store.blobs(info.id, &cids).await?;
+        let known = self.tx.blobs(info.id, &cids).await?;
         let known: HashMap<Cid, BlobRow> = known.into_iter().map(|row| (row.blob.cid, row)).collect();
         for blob in named {
             let cid = blob.cid;

@@ -1,4 +1,3 @@
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use atcr_core::syntax::Tid;
@@ -12,7 +11,7 @@ use crate::cbor::{self, blob_refs};
 use crate::repo::import::Stage;
 use crate::repo::mst::{MstError, Tree, covering};
 use crate::repo::prepared::PreparedRecord;
-use crate::repo::source::{Source, Written};
+use crate::repo::source::{Source, Stored};
 use crate::repo::walk::Walk;
 use crate::repo::{
     Commit, Head, Import, Imported, MAX_RECORD_BYTES, MAX_WRITES, RecordPath, RepoError, RepoOp,
@@ -43,7 +42,8 @@ impl Writer {
         did: &atcr_core::syntax::Did,
         import: Import,
     ) -> Result<Imported, RepoError> {
-        let before = self.store.repo(did).await?.ok_or_else(|| RepoError::RepoNotFound(did.clone()))?;
+        let mut tx = self.store.begin().await?;
+        let before = tx.repo(did).await?.ok_or_else(|| RepoError::RepoNotFound(did.clone()))?;
         if before.status != RepoStatus::Active {
             return Err(RepoError::Inactive { did: did.clone(), status: before.status });
         }
@@ -58,7 +58,6 @@ impl Writer {
             ops: Some(Vec::new()),
             ops_bytes: 0,
         };
-        let mut tx = self.store.begin().await?;
         for (stage, root) in import.files {
             importing.file(&mut *tx, stage, root).await?;
         }
@@ -67,7 +66,7 @@ impl Writer {
         }
         let commit = Commit::sign(did, importing.data, rev, &key)?.encode()?;
         let head = Head { cid: cbor::cid_for_cbor(&commit), rev };
-        let mut change = RepoChange::new(did.clone(), Some(importing.before.head.cid));
+        let mut change = RepoChange::new(did.clone(), Some(importing.before.clone()));
         change.drop_blocks.push(importing.before.head.cid);
         change.put_blocks.push(StoredBlock { cid: head.cid, rev, bytes: commit.clone() });
         change.head = Some(NewHead { head, data: importing.data });
@@ -112,7 +111,7 @@ impl Importing<'_> {
         records: Vec<(RecordPath, PreparedRecord)>,
     ) -> Result<(), RepoError> {
         let data = self.data;
-        let mut stored = Written(&mut *tx, self.before.id);
+        let mut stored = Stored(&mut *tx, self.before.id);
         let get = |path: &RecordPath| {
             let path = path.clone();
             move |nodes: &Source<'_>| Tree::open(data).get(nodes, path.as_str()).map(drop)
@@ -135,34 +134,28 @@ impl Importing<'_> {
             self.nodes.hold(Arc::clone(node));
         }
 
-        let mut change = RepoChange::new(self.before.did.clone(), Some(self.before.head.cid));
+        let mut change = RepoChange::new(self.before.did.clone(), Some(self.before.clone()));
         change.drop_blocks = written.removed;
         let rev = self.rev;
         let block = |cid: &Cid, bytes: &bytes::Bytes| StoredBlock { cid: *cid, rev, bytes: bytes.clone() };
         change.put_blocks = written.added.iter().map(|node| block(node.cid(), node.bytes())).collect();
-        let mut blocks = HashMap::new();
         for ((path, record), prev) in records.into_iter().zip(befores) {
             match prev {
                 Some(prev) if prev == record.cid => {
                     self.done.unchanged += 1;
                     continue;
                 }
-                Some(prev) => {
-                    self.done.updated += 1;
-                    change.drop_records.push(prev);
-                }
+                Some(_) => self.done.updated += 1,
                 None => self.done.created += 1,
             }
-            blocks.insert(record.cid, block(&record.cid, &record.bytes));
             change.records.push(RecordChange {
                 path: path.clone(),
-                cid: Some(record.cid),
+                record: Some((record.cid, record.bytes.clone())),
                 rev,
                 blobs: record.blobs.iter().map(|blob| blob.cid).collect(),
             });
             self.note(RepoOp { path, cid: Some(record.cid), prev }, record);
         }
-        change.put_blocks.extend(blocks.into_values());
         Ok(tx.apply(&change).await?)
     }
 
@@ -192,7 +185,7 @@ impl Importing<'_> {
     ) -> Result<Option<crate::repo::NewEvent>, RepoError> {
         let Some(mut ops) = self.ops.take() else { return Ok(None) };
         ops.retain(|(op, _)| op.cid != op.prev);
-        let mut stored = Written(tx, self.before.id);
+        let mut stored = Stored(tx, self.before.id);
         let data = self.data;
         let keys = || ops.iter().map(|(op, _)| op.path.as_str());
         let proof = self.nodes.run(&mut stored, |nodes| Ok(covering(nodes, &data, keys())?)).await?;

@@ -135,49 +135,29 @@ impl Writer {
     }
 
     async fn batch(&self, requests: Vec<Request>) {
-        for attempt in 0.. {
-            match self.attempt(&requests).await {
-                // Another process has moved a repo: look at everything again.
-                Err(StoreError::Conflict(_)) if attempt < 3 => {}
-                Ok((outcomes, events)) => {
-                    for (request, outcome) in requests.into_iter().zip(outcomes) {
-                        request.answer(outcome, &events);
-                    }
-                    return;
+        match self.write(&requests).await {
+            Ok((outcomes, events)) => {
+                for (request, outcome) in requests.into_iter().zip(outcomes) {
+                    request.answer(outcome, &events);
                 }
-                Err(error) => {
-                    let error = Arc::new(error);
-                    for request in requests {
-                        request.fail(RepoError::Store(error.clone()));
-                    }
-                    return;
+            }
+            Err(error) => {
+                let error = Arc::new(error);
+                for request in requests {
+                    request.fail(RepoError::Store(error.clone()));
                 }
             }
         }
     }
 
     /// Makes the changes, writes them, and announces them.
-    async fn attempt(
+    async fn write(
         &self,
         requests: &[Request],
     ) -> Result<(Vec<Result<Done, RepoError>>, Vec<Arc<Event>>), StoreError> {
-        let mut batch = Batch::new(self);
-        let mut outcomes = batch.make(requests).await;
-        if outcomes.iter().any(|o| matches!(o, Err(RepoError::Store(_)))) {
-            // What looks like damage may be a tree that somebody else has moved on from.
-            batch.still_there().await?;
-        }
-        let write = batch.finish();
-        let mut events = Vec::new();
-        if !write.changes.is_empty() || !write.events.is_empty() {
-            events = self.events.publish(self.store.write(write, &self.datetime()).await?);
-        }
-        for (request, outcome) in requests.iter().zip(&mut outcomes) {
-            if let Request::ForgetBlobs(before, limit, _) = request {
-                let forgotten = self.store.forget_blobs(before, *limit).await;
-                *outcome = forgotten.map(Done::Forgotten).map_err(RepoError::from);
-            }
-        }
+        let mut batch = Batch::new(self, self.store.begin().await?);
+        let outcomes = batch.make(requests).await;
+        let events = self.events.publish(batch.finish(&self.datetime()).await?);
         Ok((outcomes, events))
     }
 

@@ -29,8 +29,8 @@ const SNAPSHOTS: u32 = 16;
 /// Repos in one SQLite database: a write-ahead log, one connection that writes, several that read. What
 /// [`RepoStore::write`] has written survives a loss of power (`synchronous = FULL`).
 ///
-/// While a [`Snapshot`] is open the write-ahead log keeps growing. One process writes to a database at a time; others
-/// may read it.
+/// While a [`Snapshot`] is open the write-ahead log keeps growing. Several processes may use one database, but events
+/// that another one has written are announced with the next own one only.
 #[derive(Debug, Clone)]
 pub struct SqliteStore {
     writer: SqlitePool,
@@ -50,7 +50,7 @@ impl SqliteStore {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(Duration::from_secs(10))
-            .pragma("wal_autocheckpoint", "4000")
+            .pragma("wal_autocheckpoint", "10000")
             .pragma("temp_store", "memory");
         let writing = options.clone().create_if_missing(true).pragma("cache_size", "-32768");
         let writer = SqlitePoolOptions::new()
@@ -115,7 +115,7 @@ impl RepoStore for SqliteStore {
     }
 
     async fn blocks(&self, repo: RepoId, cids: &[Cid]) -> Result<Vec<StoredBlock>, StoreError> {
-        read::blocks(&mut *self.readers.acquire().await?, repo, cids).await
+        read::all_blocks(&mut *self.readers.acquire().await?, repo, cids).await
     }
 
     async fn snapshot(&self, did: &Did) -> Result<Option<Box<dyn Snapshot>>, StoreError> {
@@ -162,10 +162,6 @@ impl RepoStore for SqliteStore {
         limit: usize,
     ) -> Result<Vec<Cid>, StoreError> {
         read::list_blobs(&mut *self.readers.acquire().await?, repo, since, after, limit).await
-    }
-
-    async fn forget_blobs(&self, before: &Datetime, limit: usize) -> Result<Vec<(Did, Cid)>, StoreError> {
-        write::forget_blobs(&mut *self.writer.acquire().await?, before, limit).await
     }
 
     async fn events(&self, after: u64, limit: usize) -> Result<Vec<Event>, StoreError> {

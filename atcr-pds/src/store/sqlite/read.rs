@@ -1,3 +1,4 @@
+use std::collections::{HashMap, HashSet};
 use std::ops::RangeInclusive;
 
 use atcr_core::syntax::{Did, Nsid, Tid};
@@ -72,50 +73,68 @@ fn bounds(collection: &Nsid) -> (String, String) {
     (format!("{collection}/"), format!("{collection}0"))
 }
 
+/// Nodes and commits.
 pub(super) async fn blocks(
     db: &mut SqliteConnection,
     repo: RepoId,
     cids: &[Cid],
 ) -> Result<Vec<StoredBlock>, StoreError> {
-    let mut found = Vec::with_capacity(cids.len());
-    for piece in row::pieces(cids) {
-        let sql = row::list("SELECT cid, rev, bytes FROM blocks WHERE repo = ? AND cid IN", piece.len(), "");
-        let mut query = sqlx::query_as::<_, (Vec<u8>, i64, Vec<u8>)>(sql).bind(repo.0);
-        for cid in piece {
-            query = query.bind(cid.to_bytes());
-        }
-        let mut rows = query.fetch(&mut *db);
-        while let Some((cid, rev, bytes)) = rows.try_next().await? {
-            let (cid, bytes) = row::block(&cid, bytes)?;
-            found.push(StoredBlock { cid, rev: row::tid(rev)?, bytes });
-        }
-    }
-    Ok(found)
+    by_key(db, "SELECT cid, rev, bytes FROM blocks WHERE repo = ? AND key IN", repo, cids).await
 }
 
+/// Nodes, commits and records.
 pub(super) async fn all_blocks(
     db: &mut SqliteConnection,
     repo: RepoId,
+    cids: &[Cid],
 ) -> Result<Vec<StoredBlock>, StoreError> {
-    let sql = "SELECT cid, rev, bytes FROM blocks WHERE repo = ?";
-    let mut rows = sqlx::query_as::<_, (Vec<u8>, i64, Vec<u8>)>(sql).bind(repo.0).fetch(db);
-    let mut found = Vec::new();
-    while let Some((cid, rev, bytes)) = rows.try_next().await? {
-        let (cid, bytes) = row::block(&cid, bytes)?;
-        found.push(StoredBlock { cid, rev: row::tid(rev)?, bytes });
-    }
+    let mut found = blocks(&mut *db, repo, cids).await?;
+    let known: HashSet<Cid> = found.iter().map(|block| block.cid).collect();
+    let rest: Vec<Cid> = cids.iter().filter(|cid| !known.contains(cid)).copied().collect();
+    let sql = "SELECT cid, rev, bytes FROM records WHERE repo = ? AND key IN";
+    found.extend(by_key(db, sql, repo, &rest).await?);
     Ok(found)
+}
+
+async fn by_key(
+    db: &mut SqliteConnection,
+    sql: &str,
+    repo: RepoId,
+    cids: &[Cid],
+) -> Result<Vec<StoredBlock>, StoreError> {
+    let wanted: HashSet<&Cid> = cids.iter().collect();
+    let mut found: HashMap<Cid, StoredBlock> = HashMap::with_capacity(cids.len());
+    for piece in row::pieces(cids) {
+        let sql = row::list(sql, piece.len(), "");
+        let mut query = sqlx::query_as::<_, (Vec<u8>, i64, Vec<u8>)>(sql).bind(repo.0);
+        for cid in piece {
+            query = query.bind(row::key(cid));
+        }
+        let mut rows = query.fetch(&mut *db);
+        while let Some((cid, rev, bytes)) = rows.try_next().await? {
+            if !wanted.contains(&row::cid(&cid)?) {
+                continue;
+            }
+            let (cid, bytes) = row::block(&cid, bytes)?;
+            let block = StoredBlock { cid, rev: row::tid(rev)?, bytes };
+            // A block that went and came back may be there twice until the old one is cleared away.
+            if found.get(&cid).is_none_or(|other| other.rev < block.rev) {
+                found.insert(cid, block);
+            }
+        }
+    }
+    Ok(found.into_values().collect())
 }
 
 fn path(text: &str) -> Result<RecordPath, StoreError> {
     text.parse().map_err(|e| row::corrupt(format!("a column does not hold a record path: {e}")))
 }
 
-fn stored(row: (String, Vec<u8>, Option<Vec<u8>>)) -> Result<StoredRecord, StoreError> {
-    let (text, cid, bytes) = row;
-    let bytes = bytes.ok_or_else(|| row::corrupt(format!("the block of record {text} is missing")))?;
+type RecordRow = (String, Vec<u8>, i64, Vec<u8>);
+
+fn stored((text, cid, rev, bytes): RecordRow) -> Result<StoredRecord, StoreError> {
     let (cid, bytes) = row::block(&cid, bytes)?;
-    Ok(StoredRecord { path: path(&text)?, cid, bytes })
+    Ok(StoredRecord { path: path(&text)?, cid, rev: row::tid(rev)?, bytes })
 }
 
 pub(super) async fn record(
@@ -123,10 +142,33 @@ pub(super) async fn record(
     repo: RepoId,
     path: &RecordPath,
 ) -> Result<Option<StoredRecord>, StoreError> {
-    let sql = "SELECT r.path, r.cid, b.bytes FROM records r
-        LEFT JOIN blocks b ON b.repo = r.repo AND b.cid = r.cid WHERE r.repo = ? AND r.path = ?";
+    let sql = "SELECT path, cid, rev, bytes FROM records WHERE repo = ? AND path = ?";
     let row = sqlx::query_as(sql).bind(repo.0).bind(path.as_str()).fetch_optional(db).await?;
     row.map(stored).transpose()
+}
+
+pub(super) async fn records_at(
+    db: &mut SqliteConnection,
+    repo: RepoId,
+    paths: &[&str],
+) -> Result<Vec<StoredRecord>, StoreError> {
+    let mut found = Vec::with_capacity(paths.len());
+    for piece in row::pieces(paths) {
+        let sql = row::list(
+            "SELECT path, cid, rev, bytes FROM records WHERE repo = ? AND path IN",
+            piece.len(),
+            "",
+        );
+        let mut query = sqlx::query_as::<_, RecordRow>(sql).bind(repo.0);
+        for path in piece {
+            query = query.bind(*path);
+        }
+        let mut rows = query.fetch(&mut *db);
+        while let Some(row) = rows.try_next().await? {
+            found.push(stored(row)?);
+        }
+    }
+    Ok(found)
 }
 
 pub(super) async fn records(
@@ -140,11 +182,11 @@ pub(super) async fn records(
         if range.ascending { low = after } else { high = after }
     }
     let sql = if range.ascending {
-        "SELECT r.path, r.cid, b.bytes FROM records r LEFT JOIN blocks b ON b.repo = r.repo AND b.cid = r.cid
-         WHERE r.repo = ? AND r.path > ? AND r.path < ? ORDER BY r.path LIMIT ?"
+        "SELECT path, cid, rev, bytes FROM records WHERE repo = ? AND path > ? AND path < ?
+         ORDER BY path LIMIT ?"
     } else {
-        "SELECT r.path, r.cid, b.bytes FROM records r LEFT JOIN blocks b ON b.repo = r.repo AND b.cid = r.cid
-         WHERE r.repo = ? AND r.path > ? AND r.path < ? ORDER BY r.path DESC LIMIT ?"
+        "SELECT path, cid, rev, bytes FROM records WHERE repo = ? AND path > ? AND path < ?
+         ORDER BY path DESC LIMIT ?"
     };
     let mut rows =
         sqlx::query_as(sql).bind(repo.0).bind(low).bind(high).bind(row::limit(range.limit)).fetch(db);
@@ -205,7 +247,7 @@ pub(super) async fn blobs(
         );
         let mut query = sqlx::query_as::<_, (Vec<u8>, String, i64, bool)>(sql).bind(repo.0);
         for cid in piece {
-            query = query.bind(cid.to_bytes());
+            query = query.bind(row::cid_bytes(cid));
         }
         for (cid, mime_type, size, referenced) in query.fetch_all(&mut *db).await? {
             let size = u64::try_from(size).map_err(|_| row::corrupt("a blob has a negative size"))?;
@@ -226,7 +268,7 @@ pub(super) async fn list_blobs(
         "SELECT DISTINCT cid FROM blob_refs WHERE repo = ? AND cid > ? AND rev > ? ORDER BY cid LIMIT ?";
     let rows: Vec<Vec<u8>> = sqlx::query_scalar(sql)
         .bind(repo.0)
-        .bind(after.map(Cid::to_bytes).unwrap_or_default())
+        .bind(after.map(row::cid_bytes).unwrap_or_default())
         .bind(since.map_or(-1, row::from_tid))
         .bind(row::limit(limit))
         .fetch_all(db)

@@ -29,6 +29,18 @@ pub(super) fn block(column: &[u8], bytes: Vec<u8>) -> Result<(Cid, Bytes), Store
     Ok((cid, bytes.into()))
 }
 
+pub(super) fn cid_bytes(cid: &Cid) -> Vec<u8> {
+    let mut out = Vec::with_capacity(cid.encoded_len());
+    cid.write_bytes(&mut out).expect("a vector takes all bytes");
+    out
+}
+
+/// The first eight bytes of a hash, by which blocks are found. Others may share them, so the CID is compared as well.
+pub(super) fn key(cid: &Cid) -> i64 {
+    let first = cid.hash().digest().first_chunk().copied().unwrap_or_default();
+    i64::from_be_bytes(first)
+}
+
 pub(super) fn did(text: &str) -> Result<Did, StoreError> {
     text.parse().map_err(|e| corrupt(format!("a column does not hold a DID: {e}")))
 }
@@ -52,7 +64,7 @@ pub(super) fn limit(limit: usize) -> i64 {
 }
 
 /// Sizes in which lists are sent, so that there are few different statements to prepare.
-const SIZES: [usize; 4] = [256, 64, 8, 1];
+const SIZES: [usize; 5] = [256, 64, 16, 4, 1];
 
 /// Cuts a list into pieces of [`SIZES`].
 pub(super) fn pieces<T>(mut items: &[T]) -> impl Iterator<Item = &[T]> {

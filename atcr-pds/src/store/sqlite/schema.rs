@@ -7,8 +7,10 @@ const VERSION: i64 = 1;
 
 /// What leads from each version to the next.
 ///
-/// A CID is never the key that orders a table: rows go to the end of their table and only the index takes them in
-/// random order, which is several times faster. Paths sort as the tree does (`collection/rkey` by bytes).
+/// Random keys are what makes a table slow: a CID is never the key that orders one, and its index holds only the first
+/// eight bytes of the hash (`key`), so that it is small and its pages are written less often. Blocks that are gone are
+/// noted in `dropped` and deleted many at a time, for the same reason. Paths sort as the tree does (`collection/rkey`
+/// by bytes).
 const STEPS: &[&str] = &["
     CREATE TABLE repos (
         id     INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -21,19 +23,30 @@ const STEPS: &[&str] = &["
     CREATE TABLE blocks (
         id    INTEGER PRIMARY KEY,
         repo  INTEGER NOT NULL,
+        key   INTEGER NOT NULL,
         cid   BLOB NOT NULL,
         rev   INTEGER NOT NULL,
         bytes BLOB NOT NULL
     );
-    CREATE UNIQUE INDEX blocks_cid ON blocks (repo, cid);
-    CREATE TABLE records (
-        id   INTEGER PRIMARY KEY,
+    CREATE INDEX blocks_key ON blocks (repo, key);
+    CREATE TABLE dropped (
+        id   INTEGER PRIMARY KEY AUTOINCREMENT,
         repo INTEGER NOT NULL,
-        path TEXT NOT NULL,
-        cid  BLOB NOT NULL
+        key  INTEGER NOT NULL,
+        cid  BLOB NOT NULL,
+        rev  INTEGER NOT NULL
+    );
+    CREATE TABLE records (
+        id    INTEGER PRIMARY KEY,
+        repo  INTEGER NOT NULL,
+        path  TEXT NOT NULL,
+        key   INTEGER NOT NULL,
+        cid   BLOB NOT NULL,
+        rev   INTEGER NOT NULL,
+        bytes BLOB NOT NULL
     );
     CREATE UNIQUE INDEX records_path ON records (repo, path);
-    CREATE INDEX records_cid ON records (repo, cid);
+    CREATE INDEX records_key ON records (repo, key);
     CREATE TABLE blobs (
         id    INTEGER PRIMARY KEY,
         repo  INTEGER NOT NULL,

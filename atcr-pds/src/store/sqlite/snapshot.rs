@@ -6,8 +6,8 @@ use ipld_core::cid::Cid;
 use sqlx::{Sqlite, SqlitePool, Transaction};
 use tokio::sync::Mutex;
 
-use super::read;
-use crate::store::{RepoInfo, Snapshot, StoreError, StoredBlock};
+use super::{read, row};
+use crate::store::{RepoInfo, Snapshot, StoreError, StoredBlock, StoredRecord};
 
 /// A read transaction: the write-ahead log keeps what it sees.
 struct Held {
@@ -30,20 +30,39 @@ impl Snapshot for Held {
     async fn blocks(&self, cids: &[Cid]) -> Result<Vec<StoredBlock>, StoreError> {
         read::blocks(&mut *self.tx.lock().await, self.info.id, cids).await
     }
+
+    async fn records(&self, paths: &[&str]) -> Result<Vec<StoredRecord>, StoreError> {
+        read::records_at(&mut *self.tx.lock().await, self.info.id, paths).await
+    }
 }
 
-/// A copy of the blocks, for a database that is in memory as well.
+/// A copy of the repo, for a database in memory: that has one connection, which a transaction would keep from everybody.
 struct Copied {
     info: RepoInfo,
     blocks: HashMap<Cid, StoredBlock>,
+    records: HashMap<String, StoredRecord>,
 }
 
 pub(super) async fn copy(pool: &SqlitePool, did: &Did) -> Result<Option<Box<dyn Snapshot>>, StoreError> {
     let mut tx = pool.begin().await?;
     let Some(info) = read::repo(&mut tx, did).await? else { return Ok(None) };
-    let blocks = read::all_blocks(&mut tx, info.id).await?;
-    let blocks = blocks.into_iter().map(|b| (b.cid, b)).collect();
-    Ok(Some(Box::new(Copied { info, blocks })))
+    let cids: Vec<Vec<u8>> = sqlx::query_scalar("SELECT cid FROM blocks WHERE repo = ?")
+        .bind(info.id.0)
+        .fetch_all(&mut *tx)
+        .await?;
+    let cids = cids.iter().map(|cid| row::cid(cid)).collect::<Result<Vec<Cid>, _>>()?;
+    let blocks = read::blocks(&mut tx, info.id, &cids).await?;
+    let paths: Vec<String> = sqlx::query_scalar("SELECT path FROM records WHERE repo = ?")
+        .bind(info.id.0)
+        .fetch_all(&mut *tx)
+        .await?;
+    let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
+    let records = read::records_at(&mut tx, info.id, &paths).await?;
+    Ok(Some(Box::new(Copied {
+        info,
+        blocks: blocks.into_iter().map(|b| (b.cid, b)).collect(),
+        records: records.into_iter().map(|r| (r.path.to_string(), r)).collect(),
+    })))
 }
 
 #[async_trait]
@@ -54,5 +73,9 @@ impl Snapshot for Copied {
 
     async fn blocks(&self, cids: &[Cid]) -> Result<Vec<StoredBlock>, StoreError> {
         Ok(cids.iter().filter_map(|cid| self.blocks.get(cid)).cloned().collect())
+    }
+
+    async fn records(&self, paths: &[&str]) -> Result<Vec<StoredRecord>, StoreError> {
+        Ok(paths.iter().filter_map(|path| self.records.get(*path)).cloned().collect())
     }
 }

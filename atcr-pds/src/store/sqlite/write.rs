@@ -1,3 +1,5 @@
+use std::collections::HashSet;
+
 use async_trait::async_trait;
 use atcr_core::syntax::{Datetime, Did};
 use ipld_core::cid::Cid;
@@ -6,23 +8,49 @@ use sqlx::{Sqlite, SqliteConnection, SqlitePool, Transaction};
 use super::{read, row};
 use crate::cbor::BlobRef;
 use crate::repo::{Event, NewEvent};
-use crate::store::{RecordChange, RepoChange, RepoId, RepoStatus, StoreError, StoreWrite, StoredBlock};
+use crate::store::{
+    BlobRow, NewHead, RecordChange, RepoChange, RepoId, RepoInfo, StoreError, StoreWrite, StoredBlock,
+};
 
-struct Writing(Transaction<'static, Sqlite>);
+/// Blocks that are gone wait until there are this many.
+const CLEAR: i64 = 2048;
+
+struct Writing {
+    tx: Transaction<'static, Sqlite>,
+    /// The repos that were changed.
+    changed: HashSet<Did>,
+    /// Whether blocks were dropped.
+    dropped: bool,
+}
 
 /// Immediate: a transaction that begins by reading could not become a writing one while another process writes.
 pub(super) async fn begin(pool: &SqlitePool) -> Result<Box<dyn StoreWrite>, StoreError> {
-    Ok(Box::new(Writing(pool.begin_with("BEGIN IMMEDIATE").await?)))
+    let tx = pool.begin_with("BEGIN IMMEDIATE").await?;
+    Ok(Box::new(Writing { tx, changed: HashSet::new(), dropped: false }))
 }
 
 #[async_trait]
 impl StoreWrite for Writing {
+    async fn repo(&mut self, did: &Did) -> Result<Option<RepoInfo>, StoreError> {
+        read::repo(&mut self.tx, did).await
+    }
+
     async fn blocks(&mut self, repo: RepoId, cids: &[Cid]) -> Result<Vec<StoredBlock>, StoreError> {
-        read::blocks(&mut self.0, repo, cids).await
+        read::blocks(&mut self.tx, repo, cids).await
+    }
+
+    async fn blobs(&mut self, repo: RepoId, cids: &[Cid]) -> Result<Vec<BlobRow>, StoreError> {
+        read::blobs(&mut self.tx, repo, cids).await
     }
 
     async fn apply(&mut self, change: &RepoChange) -> Result<(), StoreError> {
-        apply(&mut self.0, change).await
+        let again = !self.changed.insert(change.did.clone());
+        self.dropped |= !change.drop_blocks.is_empty();
+        apply(&mut self.tx, change, again).await
+    }
+
+    async fn forget_blobs(&mut self, before: &Datetime, limit: usize) -> Result<Vec<(Did, Cid)>, StoreError> {
+        forget_blobs(&mut self.tx, before, limit).await
     }
 
     async fn commit(
@@ -30,8 +58,11 @@ impl StoreWrite for Writing {
         events: Vec<NewEvent>,
         time: &Datetime,
     ) -> Result<Vec<Event>, StoreError> {
-        let events = put_events(&mut self.0, &events, time).await?;
-        self.0.commit().await?;
+        let events = put_events(&mut self.tx, &events, time).await?;
+        if self.dropped {
+            clear_dropped(&mut self.tx).await?;
+        }
+        self.tx.commit().await?;
         Ok(events)
     }
 }
@@ -63,15 +94,16 @@ async fn put_events(
     Ok(sequenced)
 }
 
-async fn apply(db: &mut SqliteConnection, change: &RepoChange) -> Result<(), StoreError> {
-    let repo = head(db, change).await?;
-    delete_blocks(db, repo, &change.drop_blocks, "").await?;
-    put_blocks(db, repo, &change.put_blocks).await?;
-    put_records(db, repo, &change.records).await?;
-    let unused = "AND NOT EXISTS (SELECT 1 FROM records r WHERE r.repo = blocks.repo AND r.cid = blocks.cid)";
-    delete_blocks(db, repo, &change.drop_records, unused).await?;
+/// Makes a change of a repo; `again` when the transaction has changed it before.
+async fn apply(db: &mut SqliteConnection, change: &RepoChange, again: bool) -> Result<(), StoreError> {
+    let repo = head(&mut *db, change).await?;
+    if let Some(before) = &change.before {
+        drop_blocks(&mut *db, before, &change.drop_blocks, again).await?;
+    }
+    put_blocks(&mut *db, repo, &change.put_blocks).await?;
+    put_records(&mut *db, repo, &change.records).await?;
     if change.delete {
-        for table in ["blocks", "records", "blob_refs", "blobs"] {
+        for table in ["blocks", "dropped", "records", "blob_refs", "blobs"] {
             let sql = sqlx::AssertSqlSafe(format!("DELETE FROM {table} WHERE repo = ?"));
             sqlx::query(sql).bind(repo.0).execute(&mut *db).await?;
         }
@@ -80,61 +112,85 @@ async fn apply(db: &mut SqliteConnection, change: &RepoChange) -> Result<(), Sto
     Ok(())
 }
 
-/// Makes the repo or moves its head, if it is where the change expects it.
+/// Makes the repo or moves its head.
 async fn head(db: &mut SqliteConnection, change: &RepoChange) -> Result<RepoId, StoreError> {
-    let conflict = || StoreError::Conflict(change.did.clone());
-    let found = read::repo(db, &change.did).await?;
-    let repo = match (found, &change.expect) {
-        (None, None) => {
-            let head = change.head.as_ref().ok_or_else(conflict)?;
-            let status = change.status.unwrap_or(RepoStatus::Active);
-            let sql = "INSERT INTO repos (did, head, rev, data, status) VALUES (?, ?, ?, ?, ?) RETURNING id";
-            let id = sqlx::query_scalar(sql)
-                .bind(change.did.as_str())
-                .bind(head.head.cid.to_bytes())
-                .bind(row::from_tid(head.head.rev))
-                .bind(head.data.to_bytes())
-                .bind(status.as_str())
-                .fetch_one(&mut *db)
-                .await?;
-            return Ok(RepoId(id));
-        }
-        (Some(found), Some(expected)) if found.head.cid == *expected => found.id,
-        _ => return Err(conflict()),
-    };
-    if let Some(head) = &change.head {
-        sqlx::query("UPDATE repos SET head = ?, rev = ?, data = ? WHERE id = ?")
-            .bind(head.head.cid.to_bytes())
+    let missing = || row::corrupt(format!("the repo of {} is not where it was", change.did));
+    let Some(before) = &change.before else {
+        let head = change.head.as_ref().ok_or_else(missing)?;
+        let sql = "INSERT INTO repos (did, head, rev, data, status) VALUES (?, ?, ?, ?, ?) RETURNING id";
+        let id = sqlx::query_scalar(sql)
+            .bind(change.did.as_str())
+            .bind(row::cid_bytes(&head.head.cid))
             .bind(row::from_tid(head.head.rev))
-            .bind(head.data.to_bytes())
-            .bind(repo.0)
-            .execute(&mut *db)
+            .bind(row::cid_bytes(&head.data))
+            .bind(change.status.unwrap_or_default().as_str())
+            .fetch_one(&mut *db)
             .await?;
-    }
-    if let Some(status) = change.status {
-        sqlx::query("UPDATE repos SET status = ? WHERE id = ?")
+        return Ok(RepoId(id));
+    };
+    let (status, head) = (change.status.unwrap_or(before.status), change.head);
+    let head = head.unwrap_or(NewHead { head: before.head, data: before.data });
+    if change.status.is_some() || change.head.is_some() {
+        let sql = "UPDATE repos SET head = ?, rev = ?, data = ?, status = ? WHERE id = ? AND head = ?";
+        let moved = sqlx::query(sql)
+            .bind(row::cid_bytes(&head.head.cid))
+            .bind(row::from_tid(head.head.rev))
+            .bind(row::cid_bytes(&head.data))
             .bind(status.as_str())
-            .bind(repo.0)
+            .bind(before.id.0)
+            .bind(row::cid_bytes(&before.head.cid))
             .execute(&mut *db)
             .await?;
+        if moved.rows_affected() != 1 {
+            return Err(missing());
+        }
     }
-    Ok(repo)
+    Ok(before.id)
 }
 
-async fn delete_blocks(
+/// Notes blocks that are gone: the rows with revisions up to where the repo was. They are deleted later.
+///
+/// A transaction that changes a repo several times may drop what it has put itself; that is deleted at once.
+async fn drop_blocks(
     db: &mut SqliteConnection,
-    repo: RepoId,
+    before: &RepoInfo,
     cids: &[Cid],
-    only: &str,
+    again: bool,
 ) -> Result<(), StoreError> {
-    for piece in row::pieces(cids) {
-        let sql = row::list("DELETE FROM blocks WHERE repo = ? AND cid IN", piece.len(), only);
-        let mut query = sqlx::query(sql).bind(repo.0);
+    let (repo, rev) = (before.id, row::from_tid(before.head.rev));
+    let mut old = Vec::with_capacity(cids.len());
+    for cid in cids {
+        let new = again && {
+            let sql = "DELETE FROM blocks WHERE repo = ? AND key = ? AND cid = ? AND rev > ?";
+            let query = sqlx::query(sql).bind(repo.0).bind(row::key(cid)).bind(row::cid_bytes(cid));
+            query.bind(rev).execute(&mut *db).await?.rows_affected() > 0
+        };
+        if !new {
+            old.push(*cid);
+        }
+    }
+    for piece in row::pieces(&old) {
+        let sql = row::values("INSERT INTO dropped (repo, key, cid, rev) VALUES", piece.len(), 4, "");
+        let mut query = sqlx::query(sql);
         for cid in piece {
-            query = query.bind(cid.to_bytes());
+            query = query.bind(repo.0).bind(row::key(cid)).bind(row::cid_bytes(cid)).bind(rev);
         }
         query.execute(&mut *db).await?;
     }
+    Ok(())
+}
+
+/// Deletes the blocks that are gone, once there are enough of them to make it worth while.
+async fn clear_dropped(db: &mut SqliteConnection) -> Result<(), StoreError> {
+    let span = "SELECT COALESCE(MAX(id) - MIN(id), 0) FROM dropped";
+    let waiting: i64 = sqlx::query_scalar(span).fetch_one(&mut *db).await?;
+    if waiting < CLEAR {
+        return Ok(());
+    }
+    let delete = "DELETE FROM blocks WHERE id IN (SELECT b.id FROM dropped d CROSS JOIN blocks b
+        ON b.repo = d.repo AND b.key = d.key AND b.cid = d.cid AND b.rev <= d.rev)";
+    sqlx::query(delete).execute(&mut *db).await?;
+    sqlx::query("DELETE FROM dropped").execute(db).await?;
     Ok(())
 }
 
@@ -144,14 +200,13 @@ async fn put_blocks(
     blocks: &[StoredBlock],
 ) -> Result<(), StoreError> {
     for piece in row::pieces(blocks) {
-        // A block that is there already keeps its revision: everybody at that revision has it.
-        let tail = "ON CONFLICT (repo, cid) DO NOTHING";
-        let sql = row::values("INSERT INTO blocks (repo, cid, rev, bytes) VALUES", piece.len(), 4, tail);
+        let sql = row::values("INSERT INTO blocks (repo, key, cid, rev, bytes) VALUES", piece.len(), 5, "");
         let mut query = sqlx::query(sql);
         for block in piece {
             query = query
                 .bind(repo.0)
-                .bind(block.cid.to_bytes())
+                .bind(row::key(&block.cid))
+                .bind(row::cid_bytes(&block.cid))
                 .bind(row::from_tid(block.rev))
                 .bind(block.bytes.as_ref());
         }
@@ -173,7 +228,7 @@ async fn put_records(
         }
         query.execute(&mut *db).await?;
     }
-    let (set, removed): (Vec<&RecordChange>, Vec<_>) = records.iter().partition(|r| r.cid.is_some());
+    let (set, removed): (Vec<&RecordChange>, Vec<_>) = records.iter().partition(|r| r.record.is_some());
     for piece in row::pieces(&removed) {
         let sql = row::list("DELETE FROM records WHERE repo = ? AND path IN", piece.len(), "");
         let mut query = sqlx::query(sql).bind(repo.0);
@@ -183,12 +238,19 @@ async fn put_records(
         query.execute(&mut *db).await?;
     }
     for piece in row::pieces(&set) {
-        let tail = "ON CONFLICT (repo, path) DO UPDATE SET cid = excluded.cid";
-        let sql = row::values("INSERT INTO records (repo, path, cid) VALUES", piece.len(), 3, tail);
-        let mut query = sqlx::query(sql);
-        for record in piece {
-            let cid = record.cid.as_ref().map(Cid::to_bytes);
-            query = query.bind(repo.0).bind(record.path.as_str()).bind(cid);
+        let tail = "ON CONFLICT (repo, path) DO UPDATE
+            SET key = excluded.key, cid = excluded.cid, rev = excluded.rev, bytes = excluded.bytes";
+        let head = "INSERT INTO records (repo, path, key, cid, rev, bytes) VALUES";
+        let mut query = sqlx::query(row::values(head, piece.len(), 6, tail));
+        for change in piece {
+            let record = change.record.as_ref();
+            query = query
+                .bind(repo.0)
+                .bind(change.path.as_str())
+                .bind(record.map(|(cid, _)| row::key(cid)))
+                .bind(record.map(|(cid, _)| row::cid_bytes(cid)))
+                .bind(row::from_tid(change.rev))
+                .bind(record.map(|(_, bytes)| bytes.as_ref()));
         }
         query.execute(&mut *db).await?;
     }
@@ -201,7 +263,7 @@ async fn put_records(
         for (record, blob) in piece {
             query = query
                 .bind(repo.0)
-                .bind(blob.to_bytes())
+                .bind(row::cid_bytes(blob))
                 .bind(record.path.as_str())
                 .bind(row::from_tid(record.rev));
         }
@@ -222,7 +284,7 @@ pub(super) async fn put_blob(
             THEN mime ELSE excluded.mime END";
     sqlx::query(sql)
         .bind(repo.0)
-        .bind(blob.cid.to_bytes())
+        .bind(row::cid_bytes(&blob.cid))
         .bind(&blob.mime_type)
         .bind(i64::try_from(blob.size).unwrap_or(i64::MAX))
         .bind(row::millis(at))
@@ -231,7 +293,7 @@ pub(super) async fn put_blob(
     Ok(())
 }
 
-pub(super) async fn forget_blobs(
+async fn forget_blobs(
     db: &mut SqliteConnection,
     before: &Datetime,
     limit: usize,
