@@ -80,10 +80,10 @@ proptest! {
                     let before = tree.set(&nodes, &key, value(v)).unwrap();
                     prop_assert_eq!(before, model.insert(key, value(v)));
                 }
-                Step::Remove(key) => match model.remove(&key) {
-                    Some(v) => prop_assert_eq!(tree.remove(&nodes, &key), Ok(v)),
-                    None => prop_assert_eq!(tree.remove(&nodes, &key), Err(MstError::KeyNotFound(key))),
-                },
+                Step::Remove(key) => {
+                    let expected = model.remove(&key).ok_or_else(|| MstError::KeyNotFound(key.clone()));
+                    prop_assert_eq!(tree.remove(&nodes, &key), expected);
+                }
                 Step::Write => {
                     let written = write(&mut tree, &mut nodes);
                     let new = written.root;
