@@ -124,6 +124,9 @@ pub enum RepoError {
     /// The store failed; nothing of the request took effect.
     #[error(transparent)]
     Store(Arc<StoreError>),
+    /// As many exports as are allowed are under way, and none has ended for a while.
+    #[error("too many repos are being exported; try again later")]
+    Busy,
     /// The writer has ended: this process is shutting down.
     #[error("the repo writer has ended")]
     Closed,

@@ -1,11 +1,12 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::time::Duration;
 
 use atcr_core::syntax::{Datetime, Did, Handle, Nsid, Tid};
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use ipld_core::cid::Cid;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use super::cache::NodeCache;
 use super::event_log::EventLog;
@@ -30,13 +31,23 @@ pub struct RepoOptions {
     pub node_cache: usize,
     /// Memory for the newest events, in bytes, so that live subscribers do not read the store. Default: 16 MiB.
     pub event_cache: usize,
+    /// Exports at the same time; each holds a snapshot of the store, for as long as its reader takes. Default: 12.
+    pub exports: usize,
+    /// How long another export waits for one of them to end. Default: half a minute.
+    pub export_wait: Duration,
     /// The time, in microseconds since the Unix epoch. Default: the system's clock.
     pub now: fn() -> u64,
 }
 
 impl Default for RepoOptions {
     fn default() -> Self {
-        Self { node_cache: 32 * 1024 * 1024, event_cache: 16 * 1024 * 1024, now: system_time }
+        Self {
+            node_cache: 32 * 1024 * 1024,
+            event_cache: 16 * 1024 * 1024,
+            exports: 12,
+            export_wait: Duration::from_secs(30),
+            now: system_time,
+        }
     }
 }
 
@@ -61,6 +72,8 @@ pub struct Repos {
     nodes: Arc<NodeCache>,
     events: Arc<EventLog>,
     requests: mpsc::Sender<Request>,
+    exports: Arc<Semaphore>,
+    export_wait: Duration,
     now: fn() -> u64,
 }
 
@@ -92,7 +105,16 @@ impl Repos {
             clock: u16::from_be_bytes(clock) & 0x3ff,
         };
         tokio::spawn(writer.run(queue));
-        Ok(Self { store, nodes, events, requests, now: options.now })
+        let exports = Arc::new(Semaphore::new(options.exports));
+        Ok(Self {
+            store,
+            nodes,
+            events,
+            requests,
+            exports,
+            export_wait: options.export_wait,
+            now: options.now,
+        })
     }
 
     /// Makes an empty repo, signed with the key that the key store has for it. Events: `#identity`, `#account`,
@@ -198,12 +220,18 @@ impl Repos {
     ///
     /// With `since`: only the blocks that came after that revision; nothing but the header when there was no commit
     /// after it.
+    ///
+    /// # Errors
+    /// [`RepoError::Busy`] when [`RepoOptions::exports`] others are under way and none ends in [`RepoOptions::export_wait`]. Whoever
+    /// hands the stream to a client sees to it that a client which does not read is cut off.
     pub async fn export(
         &self,
         did: &Did,
         since: Option<Tid>,
     ) -> Result<BoxStream<'static, Result<Bytes, RepoError>>, RepoError> {
-        Ok(export::stream(self.snapshot(did).await?, since))
+        let permit = tokio::time::timeout(self.export_wait, self.exports.clone().acquire_owned()).await;
+        let permit = permit.map_err(|_| RepoError::Busy)?.map_err(|_| RepoError::Closed)?;
+        Ok(export::stream(self.snapshot(did).await?, permit, since))
     }
 
     /// A CAR file that proves what the repo has at `at`, or that it has nothing there: the commit, the nodes on

@@ -81,6 +81,13 @@ impl<'a> Source<'a> {
         Self { cache, held: HashMap::new() }
     }
 
+    /// Puts nodes that are held into the cache.
+    pub(super) fn remember<'c>(&self, cids: impl Iterator<Item = &'c Cid>) {
+        for node in cids.filter_map(|cid| self.held.get(cid)) {
+            self.cache.insert(node.clone());
+        }
+    }
+
     /// Lets go of what is held.
     pub(super) fn clear(&mut self) {
         self.held.clear();

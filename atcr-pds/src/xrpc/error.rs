@@ -134,6 +134,9 @@ impl From<RepoError> for XrpcError {
                 tracing::debug!(%error, "write refused");
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError", "Internal Server Error")
             }
+            RepoError::Busy => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", "Try again later")
+            }
             error => Self::internal(error),
         }
     }

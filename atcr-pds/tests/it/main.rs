@@ -5,6 +5,7 @@ mod car;
 mod crash;
 mod data_model;
 mod engine;
+mod faults;
 mod import;
 mod mst;
 mod mst_vectors;

@@ -347,6 +347,8 @@ impl<'w> Batch<'w> {
         }
         for change in &changes {
             self.tx.apply(change).await?;
+            // The next batch begins where this one ends.
+            self.nodes.remember(change.put_blocks.iter().map(|block| &block.cid));
         }
         self.tx.commit(self.events, time).await
     }

@@ -118,6 +118,15 @@ impl Writer {
                 drop(reply.send(self.import(&did, import).await));
                 continue;
             }
+            // Those that were just answered are about to ask again: while more come, let them.
+            let mut waiting = requests.len();
+            loop {
+                tokio::task::yield_now().await;
+                if requests.len() <= waiting {
+                    break;
+                }
+                waiting = requests.len();
+            }
             let (mut bytes, mut writes) = first.weight();
             let mut batch = vec![first];
             while batch.len() < BATCH && !batch.last().is_some_and(Request::ends_batch) {

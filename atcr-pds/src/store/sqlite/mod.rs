@@ -23,7 +23,7 @@ use crate::repo::{Event, RecordPath};
 
 /// How many connections read at the same time.
 const READERS: u32 = 4;
-/// How many snapshots are open at the same time; more wait.
+/// How many snapshots are open at the same time, those of exports and of proofs; more wait.
 const SNAPSHOTS: u32 = 16;
 
 /// Repos in one SQLite database: a write-ahead log, one connection that writes, several that read. What
