@@ -1,5 +1,6 @@
 """Wrong, hostile and broken requests: each gets the right OCI error within seconds, and nothing else is touched."""
 
+import errno
 import hashlib
 import json
 import socket
@@ -15,6 +16,7 @@ REPOSITORY = f"{OWNER}/app"
 SECONDS = 10
 ABSENT = "sha256:" + "0" * 64
 HALF_OF = 1 << 20
+HUNG_UP = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN)
 CASES = {}
 
 
@@ -244,8 +246,9 @@ def _(server):
                 raw.shutdown(socket.SHUT_WR)
                 while raw.recv(1 << 16):
                     pass
-            except (BrokenPipeError, ConnectionResetError):
-                pass  # Hanging up on it is an answer.
+            except OSError as problem:
+                # Hanging up on it is an answer, silence is not.
+                must(problem.errno in HUNG_UP, f"no answer to {garbage[:20]}: {problem}")
 
 
 def path_of(answer):
@@ -264,10 +267,10 @@ def cut_off(client, registry, method, path, half, length):
     head = (f"{method} {path} HTTP/1.1\r\nHost: {registry}\r\nAuthorization: Bearer {token}\r\n"
             f"Content-Type: {MANIFEST}\r\nContent-Length: {length}\r\n\r\n")
     with connect(registry) as raw:
-        raw.sendall(head.encode() + half)
-        raw.shutdown(socket.SHUT_WR)
         try:
+            raw.sendall(head.encode() + half)
+            raw.shutdown(socket.SHUT_WR)
             while raw.recv(1 << 16):
                 pass
-        except ConnectionResetError:
-            pass
+        except OSError as problem:
+            must(problem.errno in HUNG_UP, f"{method} {path} was not answered: {problem}")
