@@ -48,9 +48,9 @@ mod tests {
 
     #[test]
     fn renders_the_reference_directorys_document() {
-        let log = include_bytes!("../../tests/vectors/reference-pds/plc-audit-log.json");
+        let log = include_bytes!("../../tests/vectors/reference-pds-0.5.35/plc-audit-log.json");
         let log: Vec<LogEntry> = serde_json::from_slice(log).unwrap();
-        let document = include_bytes!("../../tests/vectors/reference-pds/did-doc.json");
+        let document = include_bytes!("../../tests/vectors/reference-pds-0.5.35/did-doc.json");
         let document: serde_json::Value = serde_json::from_slice(document).unwrap();
         let did = &log[0].did;
         let states = (1..=log.len()).map(|n| validate_log(did, &log[..n]).unwrap().unwrap());

@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn the_reference_servers_log_is_valid_and_gives_its_did() {
-        let json = include_bytes!("../../tests/vectors/reference-pds/plc-audit-log.json");
+        let json = include_bytes!("../../tests/vectors/reference-pds-0.5.35/plc-audit-log.json");
         let log: Vec<LogEntry> = serde_json::from_slice(json).unwrap();
         assert_eq!(log[0].operation.did(), log[0].did);
         validate_log(&log[0].did, &log).unwrap().unwrap();

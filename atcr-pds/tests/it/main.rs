@@ -1,14 +1,21 @@
 //! Integration tests of atcr-pds: published vectors, properties against a model, and the engine over its store.
 #![allow(clippy::unwrap_used)]
 
+mod blobs;
 mod car;
 mod crash;
 mod data_model;
-mod engine;
+mod events;
+mod export;
 mod faults;
+mod hosting;
 mod import;
 mod mst;
 mod mst_vectors;
+mod random;
+mod reads;
 mod reference;
+mod store;
 mod support;
 mod world;
+mod writes;

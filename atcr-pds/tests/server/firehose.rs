@@ -112,7 +112,7 @@ async fn a_new_account_is_told_in_the_reference_servers_order_and_shape() {
     assert_eq!(kinds[..4], ["#identity", "#account", "#commit", "#sync"]);
     assert_eq!(kinds[4..], kinds[..4]);
     assert_eq!(frames.iter().map(Frame::seq).collect::<Vec<_>>(), (1..=8).collect::<Vec<_>>());
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/reference-pds/frames");
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/reference-pds-0.5.35/frames");
     for (ours, file) in frames.iter().zip(["001-identity", "002-account", "003-commit", "004-sync"]) {
         let theirs = Frame::read(&std::fs::read(format!("{folder}/{file}.bin")).unwrap());
         assert_eq!(ours.header, theirs.header);
@@ -129,7 +129,7 @@ async fn commits_have_the_reference_servers_shape() {
     let mut stream = Stream::open(&world.serve().await, "").await;
     world.put(MANIFEST, "one", json!({"v": 1})).await.ok();
     let created = stream.frame().await;
-    let theirs = include_bytes!("../vectors/reference-pds/frames/010-commit.bin");
+    let theirs = include_bytes!("../vectors/reference-pds-0.5.35/frames/010-commit.bin");
     assert_eq!(created.keys(), Frame::read(theirs).keys());
     let body = created.json();
     assert_eq!(body["repo"], json!(world.alice.did));
