@@ -8,7 +8,7 @@ use atcr_core::DidResolver;
 use atcr_core::crypto::SigningKey;
 use atcr_core::syntax::Did;
 use atcr_pds::blobs::{Blobs, DEFAULT_BLOB_LIMIT, DirectoryBlobs};
-use atcr_pds::xrpc::Server;
+use atcr_pds::xrpc::{BuiltinSchemas, Server};
 use atcr_pds::{MemoryKeys, NewRepo, Repos, SqliteStore};
 use axum::Router;
 use url::Url;
@@ -139,8 +139,9 @@ impl Hold {
         let tokens = Tokens::new(did, resolver, config.clock.clone(), roster.clone());
         let files = DirectoryBlobs::open(directory.join("files")).await?;
         let files = Blobs::new(Arc::new(files), DEFAULT_BLOB_LIMIT);
-        let pds =
-            Server::new(repos, files.clone(), Arc::new(identity.clone()), Arc::new(tokens.clone())).router();
+        let pds = Server::new(repos, files.clone(), Arc::new(identity.clone()), Arc::new(tokens.clone()))
+            .with_schemas(Arc::new(BuiltinSchemas))
+            .router();
         let signer = UrlSigner::new(&url_key);
         let clock = config.clock;
         let inner = Inner { identity, clock, uploads, signer, repo, roster, tokens, pds, files, _lock: lock };

@@ -20,7 +20,7 @@ use crate::blobs::{BlobStorage, Blobs, DirectoryBlobs, MemoryBlobs};
 use crate::plc::PlcDirectory;
 use crate::repo::KeyError;
 use crate::store::{RepoStatus, SqliteStore};
-use crate::xrpc::{self, Server};
+use crate::xrpc::{self, BuiltinSchemas, Server};
 use crate::{Clock, KeyStore, Repos};
 
 /// Accounts looked at in one step when the server starts.
@@ -151,6 +151,7 @@ impl Pds {
             Arc::new(auth::PdsHost(self.clone())),
             auth,
         )
+        .with_schemas(Arc::new(BuiltinSchemas))
         .with_subscribe_options(self.config().subscribe.clone());
         let routes = server.routes().merge(routes::routes(self.clone()));
         match self.config().rate_limits {

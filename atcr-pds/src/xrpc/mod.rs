@@ -59,6 +59,6 @@ pub use error::XrpcError;
 pub use host::{Host, HostIdentity, ServerContact, ServerDescription, ServerLinks, StaticHost};
 pub use input::{Input, MAX_INPUT_BYTES};
 pub use params::Params;
-pub use schema::{NoSchemas, RecordSchemas, Validity};
+pub use schema::{BuiltinSchemas, NoSchemas, RecordSchemas, Validity};
 pub use server::{Server, complete, method, procedure, query};
 pub use subscribe::SubscribeOptions;

@@ -228,7 +228,8 @@ mod tests {
 
     #[test]
     fn the_error_frame_is_the_reference_servers() {
-        let reference = include_bytes!("../../tests/vectors/reference-pds-0.5.35/frames/error-FutureCursor.bin");
+        let reference =
+            include_bytes!("../../tests/vectors/reference-pds-0.5.35/frames/error-FutureCursor.bin");
         assert_eq!(error_frame("FutureCursor", "Cursor in the future."), reference.as_slice());
     }
 

@@ -60,7 +60,7 @@ impl World {
     }
 
     async fn tag(&self, n: u64) {
-        self.put("io.atcr.tag", &format!("t{n}"), json!({"n": n})).await.ok();
+        self.put("com.example.tag", &format!("t{n}"), json!({"n": n})).await.ok();
     }
 }
 
@@ -138,7 +138,7 @@ async fn commits_have_the_reference_servers_shape() {
         (&json!(false), &json!(false), &json!([]))
     );
     assert_eq!(body["ops"][0]["action"], "create");
-    assert_eq!(body["ops"][0]["path"], "io.atcr.manifest/one");
+    assert_eq!(body["ops"][0]["path"], "com.example.manifest/one");
     assert!(body["ops"][0].get("prev").is_none());
     world.put(MANIFEST, "one", json!({"v": 2})).await.ok();
     let updated = stream.frame().await.json();
@@ -242,7 +242,7 @@ async fn who_does_not_read_is_dropped_with_an_error_and_misses_nothing_before_it
     let mut reading = Stream::open(&url, "?cursor=8").await;
     // Far more than the buffers of the sockets hold.
     for n in 0..40 {
-        world.put("io.atcr.tag", &format!("t{n}"), json!({"text": "x".repeat(800_000)})).await.ok();
+        world.put("com.example.tag", &format!("t{n}"), json!({"text": "x".repeat(800_000)})).await.ok();
         assert_eq!(reading.frame().await.seq(), 9 + n);
     }
     // It is time itself that makes a consumer slow.

@@ -95,7 +95,7 @@ async fn an_account_that_is_off_is_not_served_and_takes_no_writes() {
     let world = World::new().await;
     let did = world.alice.did.clone();
     let off = json!({});
-    world.put("io.atcr.tag", "x", json!({})).await.ok();
+    world.put("com.example.tag", "x", json!({})).await.ok();
     world.post_as(&world.alice.access, "com.atproto.server.deactivateAccount", &off).await.ok();
     for method in ["getRepo", "getLatestCommit", "listBlobs"] {
         let message =
@@ -104,9 +104,9 @@ async fn an_account_that_is_off_is_not_served_and_takes_no_writes() {
     }
     let status = world.get(&format!("com.atproto.sync.getRepoStatus?did={did}")).await.ok();
     assert_eq!(status, json!({"did": did, "active": false, "status": "deactivated"}));
-    let path = format!("com.atproto.repo.getRecord?repo={did}&collection=io.atcr.tag&rkey=x");
+    let path = format!("com.atproto.repo.getRecord?repo={did}&collection=com.example.tag&rkey=x");
     assert_eq!(world.get(&path).await.fails(400, "InvalidRequest"), "Could not locate record");
-    world.put("io.atcr.tag", "y", json!({})).await.fails(400, "InvalidRequest");
+    world.put("com.example.tag", "y", json!({})).await.fails(400, "InvalidRequest");
     let session = world.get_as(&world.alice.access, "com.atproto.server.getSession").await.ok();
     assert_eq!((&session["active"], &session["status"]), (&json!(false), &json!("deactivated")));
     let listed = world.get("com.atproto.sync.listRepos").await.ok();
@@ -114,7 +114,7 @@ async fn an_account_that_is_off_is_not_served_and_takes_no_writes() {
     assert_eq!((&repo["active"], &repo["status"]), (&json!(false), &json!("deactivated")));
     world.poke(&world.alice.access, "com.atproto.server.activateAccount").await.ok();
     world.get(&path).await.ok();
-    world.put("io.atcr.tag", "y", json!({})).await.ok();
+    world.put("com.example.tag", "y", json!({})).await.ok();
 }
 
 /// A directory that can be unreachable.

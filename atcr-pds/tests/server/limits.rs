@@ -45,7 +45,7 @@ async fn uploads_are_counted_until_the_window_is_over() {
 async fn writes_cost_by_what_they_do_and_count_by_account() {
     let world = World::with(limits(|limits| limits.writes = vec![Limit { points: 10, seconds: 60 }])).await;
     let create = |n: u32| {
-        json!({"$type": "com.atproto.repo.applyWrites#create", "collection": "io.atcr.tag",
+        json!({"$type": "com.atproto.repo.applyWrites#create", "collection": "com.example.tag",
             "rkey": format!("t{n}"), "value": {}})
     };
     let apply = async |person: &crate::world::Person, writes: Vec<serde_json::Value>| {
@@ -53,9 +53,9 @@ async fn writes_cost_by_what_they_do_and_count_by_account() {
         world.post_as(&person.access, "com.atproto.repo.applyWrites", &input).await
     };
     apply(&world.alice, vec![create(1), create(2)]).await.ok();
-    world.put("io.atcr.tag", "t1", json!({"v": 1})).await.ok();
-    world.put("io.atcr.tag", "t1", json!({"v": 2})).await.ok();
-    refused(&world.put("io.atcr.tag", "t1", json!({"v": 3})).await);
+    world.put("com.example.tag", "t1", json!({"v": 1})).await.ok();
+    world.put("com.example.tag", "t1", json!({"v": 2})).await.ok();
+    refused(&world.put("com.example.tag", "t1", json!({"v": 3})).await);
     apply(&world.bob, vec![create(1)]).await.ok();
 }
 

@@ -9,6 +9,7 @@ mod identity;
 mod limits;
 mod plc;
 mod records;
+mod schemas;
 mod service_auth;
 mod session;
 mod sync;

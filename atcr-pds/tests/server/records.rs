@@ -43,7 +43,7 @@ async fn validate_is_obeyed() {
     let skipped = world.write(PUT, input(false)).await.ok();
     assert!(skipped.get("validationStatus").is_none());
     let message = world.write(PUT, input(true)).await.fails(400, "InvalidRequest");
-    assert_eq!(message, "Unknown lexicon type: io.atcr.manifest");
+    assert_eq!(message, "Unknown lexicon type: com.example.manifest");
 }
 
 #[tokio::test]
@@ -70,10 +70,10 @@ async fn records_outside_the_data_model_are_refused() {
     ] {
         world.put(MANIFEST, "x", record).await.fails(400, "InvalidRequest");
     }
-    let message = world.put("io.atcr.tag", "x", json!({"$type": "io.atcr.other"})).await;
+    let message = world.put("com.example.tag", "x", json!({"$type": "io.atcr.other"})).await;
     assert_eq!(
         message.fails(400, "InvalidRequest"),
-        "Invalid $type: expected io.atcr.tag, got io.atcr.other"
+        "Invalid $type: expected com.example.tag, got io.atcr.other"
     );
     world.put(MANIFEST, "x", json!([1])).await.fails(400, "InvalidRequest");
     world.put(MANIFEST, "max", json!({"n": 9_007_199_254_740_991_i64})).await.ok();
@@ -153,13 +153,13 @@ async fn create_gives_a_growing_tid_and_refuses_a_key_in_use() {
     let world = World::new().await;
     let mut last = String::new();
     for _ in 0..3 {
-        let made = world.write(CREATE, json!({"collection": "io.atcr.tag", "record": {}})).await.ok();
+        let made = world.write(CREATE, json!({"collection": "com.example.tag", "record": {}})).await.ok();
         let rkey = made["uri"].as_str().unwrap().rsplit('/').next().unwrap().to_owned();
         rkey.parse::<atcr_core::syntax::Tid>().unwrap();
         assert!(rkey > last);
         last = rkey;
     }
-    let taken = json!({"collection": "io.atcr.tag", "rkey": last, "record": {}});
+    let taken = json!({"collection": "com.example.tag", "rkey": last, "record": {}});
     world.write(CREATE, taken).await.fails(500, "InternalServerError");
 }
 
@@ -188,10 +188,10 @@ async fn missing_records_and_repos_are_told_apart() {
 async fn lists_go_newest_first_in_pages() {
     let world = World::new().await;
     for n in 0..5 {
-        world.put("io.atcr.seq", &format!("k{n}"), json!({"n": n})).await.ok();
+        world.put("com.example.seq", &format!("k{n}"), json!({"n": n})).await.ok();
     }
     let list = async |rest: &str| {
-        let path = format!("com.atproto.repo.listRecords?repo={ALICE}&collection=io.atcr.seq{rest}");
+        let path = format!("com.atproto.repo.listRecords?repo={ALICE}&collection=com.example.seq{rest}");
         let page = world.get(&path).await.ok();
         let keys: Vec<String> = page["records"]
             .as_array()
@@ -207,7 +207,7 @@ async fn lists_go_newest_first_in_pages() {
     assert_eq!(list("&cursor=k0").await, (String::new(), None));
     assert_eq!(list("&reverse=true").await, ("k0 k1 k2 k3 k4".into(), Some(json!("k4"))));
     for bad in ["&limit=101", "&limit=0", "&limit=x", "&reverse=perhaps", "&cursor=a/b"] {
-        let path = format!("com.atproto.repo.listRecords?repo={ALICE}&collection=io.atcr.seq{bad}");
+        let path = format!("com.atproto.repo.listRecords?repo={ALICE}&collection=com.example.seq{bad}");
         world.get(&path).await.fails(400, "InvalidRequest");
     }
     let empty =
@@ -227,7 +227,7 @@ async fn deleting_what_is_not_there_succeeds_without_a_commit() {
 
 fn op(kind: &str, rkey: &str, value: Option<Value>) -> Value {
     let mut write = json!({"$type": format!("com.atproto.repo.applyWrites#{kind}"),
-        "collection": "io.atcr.tag", "rkey": rkey});
+        "collection": "com.example.tag", "rkey": rkey});
     if let Some(value) = value {
         write["value"] = value;
     }
@@ -237,8 +237,8 @@ fn op(kind: &str, rkey: &str, value: Option<Value>) -> Value {
 #[tokio::test]
 async fn many_writes_make_one_commit_or_none() {
     let world = World::new().await;
-    world.put("io.atcr.tag", "u", json!({"v": 1})).await.ok();
-    let before = world.put("io.atcr.tag", "d", json!({"v": 1})).await.ok();
+    world.put("com.example.tag", "u", json!({"v": 1})).await.ok();
+    let before = world.put("com.example.tag", "d", json!({"v": 1})).await.ok();
     let writes = json!([
         op("create", "c", Some(json!({}))),
         op("update", "u", Some(json!({"v": 2}))),
@@ -263,7 +263,7 @@ async fn many_writes_make_one_commit_or_none() {
         let writes = json!([op("create", "never", Some(json!({}))), bad]);
         world.write(APPLY, json!({"writes": writes})).await.fails(500, "InternalServerError");
     }
-    world.record("io.atcr.tag", "never").await.fails(400, "RecordNotFound");
+    world.record("com.example.tag", "never").await.fails(400, "RecordNotFound");
     let empty = world.write(APPLY, json!({"writes": []})).await.ok();
     assert!(empty["commit"]["cid"].is_string());
 }
@@ -286,11 +286,11 @@ async fn two_hundred_writes_are_the_most() {
 async fn a_repo_describes_itself() {
     let world = World::new().await;
     world.put(MANIFEST, "one", json!({})).await.ok();
-    world.put("io.atcr.tag", "one", json!({})).await.ok();
+    world.put("com.example.tag", "one", json!({})).await.ok();
     let described = world.get(&format!("com.atproto.repo.describeRepo?repo={ALICE}")).await.ok();
     assert_eq!(described["did"], json!(world.alice.did));
     assert_eq!(described["handle"], ALICE);
     assert_eq!(described["handleIsCorrect"], true);
-    assert_eq!(described["collections"], json!([MANIFEST, "io.atcr.tag"]));
+    assert_eq!(described["collections"], json!([MANIFEST, "com.example.tag"]));
     assert_eq!(described["didDoc"]["id"], json!(world.alice.did));
 }

@@ -190,7 +190,7 @@ async fn an_app_password_opens_a_lesser_session_until_it_is_revoked() {
     assert!(session.get("email").is_none());
     let access = session["accessJwt"].as_str().unwrap();
     assert_eq!(part(access, 1)["scope"], "com.atproto.appPass");
-    let record = json!({"repo": world.alice.did, "collection": "io.atcr.tag", "rkey": "x", "record": {}});
+    let record = json!({"repo": world.alice.did, "collection": "com.example.tag", "rkey": "x", "record": {}});
     world.post_as(access, "com.atproto.repo.putRecord", &record).await.ok();
     for (method, input) in [
         ("com.atproto.server.createAppPassword", json!({"name": "another"})),
@@ -252,7 +252,7 @@ async fn an_account_without_its_repo_gets_one_at_the_next_start() {
     }
     let world = World::with(|config| config.data_dir = Some(dir.path().to_owned())).await;
     assert_eq!(world.alice.did, did);
-    world.put("io.atcr.tag", "x", json!({})).await.ok();
+    world.put("com.example.tag", "x", json!({})).await.ok();
 }
 
 #[tokio::test]

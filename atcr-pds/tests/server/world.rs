@@ -15,7 +15,7 @@ use tower::ServiceExt as _;
 pub(crate) const ALICE: &str = "alice.test";
 pub(crate) const BOB: &str = "bob.test";
 pub(crate) const PASSWORD: &str = "correct horse";
-pub(crate) const MANIFEST: &str = "io.atcr.manifest";
+pub(crate) const MANIFEST: &str = "com.example.manifest";
 
 /// A PDS with its PLC directory, two accounts and a clock that the test moves.
 pub(crate) struct World {
