@@ -1,11 +1,14 @@
 use std::path::Path;
 use std::time::Duration;
 
-use sqlx::SqlitePool;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{AssertSqlSafe, SqlitePool};
 
-/// Everything a hold knows that is not in its repo. Times are seconds since 1970.
-const SCHEMA: &str = "
+/// Everything a hold knows that is not in its repo, in the order in which it was added. Times are seconds since 1970.
+/// `PRAGMA user_version` counts the steps that a database has.
+const SCHEMA: &[&str] = &[FIRST, CLAIMS];
+
+const FIRST: &str = "
 create table if not exists meta (
     key text primary key,
     value text not null
@@ -55,6 +58,23 @@ create table if not exists layers (
 create index if not exists layers_user on layers (user_did, digest);
 ";
 
+const CLAIMS: &str = "
+-- Which repository has which blob.
+create table claims (
+    digest text not null,
+    owner text not null,
+    -- without the owner; empty where the uploader did not say
+    repository text not null,
+    -- when it was deleted from the repository
+    removed integer,
+    primary key (digest, owner, repository)
+) without rowid;
+create index layers_digest on layers (digest);
+alter table uploads add column repository text not null default '';
+-- since when nobody has had it; any use sets it back to null
+alter table blobs add column unused_since integer;
+";
+
 /// Opens the hold's own database.
 pub(crate) async fn open(path: &Path) -> Result<SqlitePool, sqlx::Error> {
     let options = SqliteConnectOptions::new()
@@ -65,8 +85,26 @@ pub(crate) async fn open(path: &Path) -> Result<SqlitePool, sqlx::Error> {
         .foreign_keys(true)
         .busy_timeout(Duration::from_secs(10));
     let pool = SqlitePoolOptions::new().max_connections(4).connect_with(options).await?;
-    sqlx::raw_sql(SCHEMA).execute(&pool).await?;
+    upgrade(&pool).await?;
     Ok(pool)
+}
+
+/// Brings the schema up to date, in one transaction.
+async fn upgrade(pool: &SqlitePool) -> Result<(), sqlx::Error> {
+    let mut tx = write(pool).await?;
+    let has: i64 = sqlx::query_scalar("pragma user_version").fetch_one(&mut *tx).await?;
+    let knows = i64::try_from(SCHEMA.len()).unwrap_or(i64::MAX);
+    if has > knows {
+        let message = format!(
+            "the database is of a newer version of atcr (schema {has}, this program knows {knows}); update the program"
+        );
+        return Err(sqlx::Error::Configuration(message.into()));
+    }
+    for step in SCHEMA.iter().skip(usize::try_from(has).unwrap_or_default()) {
+        sqlx::raw_sql(*step).execute(&mut *tx).await?;
+    }
+    sqlx::raw_sql(AssertSqlSafe(format!("pragma user_version = {knows}"))).execute(&mut *tx).await?;
+    tx.commit().await
 }
 
 /// Begins a transaction that writes: it takes the lock at once, so that it cannot fail half-way for want of it.
@@ -91,4 +129,30 @@ pub(crate) async fn set_meta(pool: &SqlitePool, key: &str, value: &str) -> Resul
     .execute(pool)
     .await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_database_of_before_goes_on_and_one_of_the_future_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("hold.db");
+        let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
+        let old = SqlitePool::connect_with(options).await.unwrap();
+        sqlx::raw_sql(FIRST).execute(&old).await.unwrap();
+        sqlx::raw_sql("insert into blobs values ('sha256:0', 'key', 1, 0)").execute(&old).await.unwrap();
+
+        for _ in 0..2 {
+            let pool = open(&path).await.unwrap();
+            let unused: Option<i64> =
+                sqlx::query_scalar("select unused_since from blobs").fetch_one(&pool).await.unwrap();
+            assert_eq!(unused, None);
+            pool.close().await;
+        }
+        sqlx::raw_sql("pragma user_version = 99").execute(&old).await.unwrap();
+        let error = open(&path).await.unwrap_err().to_string();
+        assert!(error.contains("update the program"), "{error}");
+    }
 }

@@ -175,8 +175,10 @@ impl Hold {
         xrpc::router(self)
     }
 
-    /// Removes uploads that were not used for [`HoldConfig::upload_idle`], and what crashes left behind.
+    /// Removes uploads that were not used for [`HoldConfig::upload_idle`], what crashes left behind, and blobs that
+    /// were deleted from every repository and that nobody has asked for in a day.
     pub async fn sweep(&self) -> Result<Swept, HoldError> {
+        self.inner.repo.refresh_index().await?;
         let swept = self.inner.uploads.sweep().await.map_err(|error| match error {
             UploadError::Storage(error) => error.into(),
             error => HoldError::Maintenance(error.into()),
@@ -193,7 +195,7 @@ impl Hold {
         loop {
             match self.sweep().await {
                 Ok(swept) if swept == Swept::default() => {}
-                Ok(swept) => tracing::info!(?swept, "idle uploads removed"),
+                Ok(swept) => tracing::info!(?swept, "idle uploads and unused blobs removed"),
                 Err(error) => tracing::warn!(%error, "the sweep failed; it is tried again later"),
             }
             tokio::time::sleep(SWEEP_EVERY).await;

@@ -135,3 +135,28 @@ async fn nobody_pushes_under_another_name() {
     let (status, body) = token(registry, Some(&wrong), "repository:bob.test/app:push").await.unwrap_err();
     assert_eq!((status, &body["errors"][0]["code"]), (401, &Value::from("UNAUTHORIZED")));
 }
+
+#[tokio::test]
+async fn a_blob_is_mounted_with_a_token_of_the_target_alone_and_deleted_from_one_repository() {
+    let dir = tempfile::tempdir().unwrap();
+    let dev = Dev::start(dir.path());
+    let (registry, alice) = (dev.text("registry"), dev.account(0));
+    push_and_pull(registry, "alice.test/one:1", &alice, b"shared").await;
+    let digest = atcr_core::oci::Digest::sha256(b"shared");
+    let blob = |name: &str| format!("http://{registry}/v2/alice.test/{name}/blobs/{digest}");
+    let two = token(registry, Some(&alice), "repository:alice.test/two:pull,push,delete").await.unwrap();
+    let mount =
+        format!("http://{registry}/v2/alice.test/two/blobs/uploads/?mount={digest}&from=alice.test/one");
+    assert_eq!(http().post(&mount).bearer_auth(&two).send().await.unwrap().status(), 201);
+
+    let deleted = http().delete(blob("two")).bearer_auth(&two).send().await.unwrap();
+    assert_eq!(deleted.status(), 202);
+    for method in [reqwest::Method::HEAD, reqwest::Method::GET] {
+        let gone = http().request(method, blob("two")).bearer_auth(&two).send().await.unwrap();
+        assert_eq!(gone.status(), 404);
+    }
+    let again = http().delete(blob("two")).bearer_auth(&two).send().await.unwrap();
+    assert_eq!(again.status(), 404);
+    assert_eq!(pull(registry, "alice.test/one:1").await, b"shared");
+    assert_eq!(http().post(&mount).bearer_auth(&two).send().await.unwrap().status(), 202);
+}

@@ -6,6 +6,7 @@ pub const BUILTIN: &[(&str, &str)] = &[
     ("io.atcr.hold.captain", include_str!("../../lexicons/io/atcr/hold/captain.json")),
     ("io.atcr.hold.completeUpload", include_str!("../../lexicons/io/atcr/hold/completeUpload.json")),
     ("io.atcr.hold.crew", include_str!("../../lexicons/io/atcr/hold/crew.json")),
+    ("io.atcr.hold.deleteBlob", include_str!("../../lexicons/io/atcr/hold/deleteBlob.json")),
     ("io.atcr.hold.deleteUserData", include_str!("../../lexicons/io/atcr/hold/deleteUserData.json")),
     ("io.atcr.hold.exportUserData", include_str!("../../lexicons/io/atcr/hold/exportUserData.json")),
     (

@@ -4,6 +4,8 @@
 pub const AUTH_REQUIRED: &str = "AuthRequired";
 /// The upload could not be given up.
 pub const ABORT_FAILED: &str = "AbortFailed";
+/// The blob is not in this repository.
+pub const BLOB_NOT_FOUND: &str = "BlobNotFound";
 /// The upload could not be completed; the content may not have its digest.
 pub const COMPLETION_FAILED: &str = "CompletionFailed";
 /// The records could not be deleted.

@@ -1,8 +1,8 @@
 //! The methods of `io.atcr.hold.*`: what a hold answers over XRPC.
 //!
 //! Each method is an empty type that implements [`Method`] and names its parameters, input, output and errors. The
-//! schemas are in `lexicons/`. What atcr adds to the published ones is optional fields only; a hold or a client
-//! that does not know them loses nothing but speed.
+//! schemas are in `lexicons/`. What atcr adds to the published ones is optional fields, and [`DeleteBlob`]; a hold
+//! or a client that does not know them can do all the others as before.
 //!
 //! ```
 //! use atcr_core::methods::{GetPartUploadUrlOutput, InitiateUpload, Method};
@@ -16,6 +16,7 @@
 //! # Ok::<(), serde_json::Error>(())
 //! ```
 
+mod blob;
 mod crew;
 pub mod error_name;
 mod notify;
@@ -27,6 +28,7 @@ mod tests;
 mod upload;
 mod user_data;
 
+pub use blob::{DeleteBlob, DeleteBlobInput};
 pub use crew::{
     RequestCrew, RequestCrewInput, RequestCrewOutput, RequestCrewStatus, UpdateCrewTier, UpdateCrewTierInput,
     UpdateCrewTierOutput,

@@ -10,6 +10,7 @@ fn every_method_reads_and_writes_what_its_lexicon_says() {
     check_method::<UploadPart>();
     check_method::<CompleteUpload>();
     check_method::<AbortUpload>();
+    check_method::<DeleteBlob>();
     check_method::<NotifyManifest>();
     check_method::<GetLayersForManifest>();
     check_method::<RequestCrew>();

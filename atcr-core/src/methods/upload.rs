@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::{Nothing, method, null_is_default};
-use crate::oci::{Algorithm, Digest};
+use crate::oci::{Algorithm, Digest, RepositoryName};
 use crate::records::open_enum;
 use crate::syntax::string_format;
 
@@ -109,6 +109,10 @@ pub struct InitiateUploadInput {
     /// sha256.
     #[serde(default, with = "algorithm", skip_serializing_if = "Option::is_none")]
     pub digest_algorithm: Option<Algorithm>,
+    /// The caller's repository that it is for, without its owner. An addition of atcr: a blob that is uploaded for
+    /// repositories can be deleted from them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repository: Option<RepositoryName>,
 }
 
 mod algorithm {

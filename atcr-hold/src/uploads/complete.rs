@@ -71,7 +71,7 @@ impl Uploads {
         object: Option<&ObjectKey>,
         size: u64,
     ) -> Result<Blob, UploadError> {
-        if self.ledger.complete(&session.id, digest, object, size, self.clock.unix()).await? {
+        if self.ledger.complete(session, digest, object, size, self.clock.unix()).await? {
             return Ok(Blob { digest: *digest, size });
         }
         self.ended(session, digest).await

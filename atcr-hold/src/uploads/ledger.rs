@@ -1,17 +1,18 @@
 use atcr_core::Source;
 use atcr_core::methods::UploadId;
-use atcr_core::oci::{Algorithm, Digest, Hasher};
+use atcr_core::oci::{Algorithm, Digest, Hasher, RepositoryName};
 use atcr_core::syntax::Did;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqlitePool};
 
+use super::claims::claim;
 use crate::database;
 use crate::storage::{ObjectKey, Part, PartNumber, StorageUpload};
 
 /// The upload sessions and blobs in the hold's database.
 #[derive(Debug, Clone)]
 pub(super) struct Ledger {
-    pool: SqlitePool,
+    pub(super) pool: SqlitePool,
 }
 
 /// An upload session.
@@ -21,6 +22,8 @@ pub(super) struct Session {
     pub(super) uploader: Did,
     pub(super) storage_upload: StorageUpload,
     pub(super) algorithm: Algorithm,
+    /// What it is for, without the owner, who is the uploader.
+    pub(super) repository: Option<RepositoryName>,
     pub(super) state: State,
 }
 
@@ -76,6 +79,7 @@ impl Session {
             uploader: text("uploader")?.parse().map_err(decode)?,
             storage_upload: StorageUpload(text("storage_upload")?),
             algorithm: text("algorithm")?.parse().map_err(decode)?,
+            repository: text("repository")?.parse().ok(),
             state,
         })
     }
@@ -100,13 +104,14 @@ impl Ledger {
 
     pub(super) async fn insert(&self, session: &Session, now: i64) -> Result<()> {
         sqlx::query(
-            "insert into uploads (id, uploader, storage_upload, algorithm, created, used)
-             values (?, ?, ?, ?, ?, ?)",
+            "insert into uploads (id, uploader, storage_upload, algorithm, repository, created, used)
+             values (?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(session.id.as_str())
         .bind(session.uploader.as_str())
         .bind(&session.storage_upload.0)
         .bind(session.algorithm.as_str())
+        .bind(session.repository.as_ref().map_or("", RepositoryName::as_str))
         .bind(now)
         .bind(now)
         .execute(&self.pool)
@@ -257,7 +262,7 @@ impl Ledger {
     /// session has ended meanwhile.
     pub(super) async fn complete(
         &self,
-        id: &UploadId,
+        session: &Session,
         digest: &Digest,
         object: Option<&ObjectKey>,
         size: u64,
@@ -268,7 +273,7 @@ impl Ledger {
             "update uploads set state = 'completed', size = ?, used = ?
              where id = ? and state in ('completing', 'verified')",
         );
-        let completed = completed.bind(integer(size)).bind(now).bind(id.as_str());
+        let completed = completed.bind(integer(size)).bind(now).bind(session.id.as_str());
         if completed.execute(&mut *tx).await?.rows_affected() == 0 {
             return Ok(false);
         }
@@ -276,7 +281,8 @@ impl Ledger {
             sqlx::query(
                 "insert into blobs (digest, object_key, size, verified_at) values (?, ?, ?, ?)
                  on conflict (digest) do update
-                 set object_key = excluded.object_key, size = excluded.size, verified_at = excluded.verified_at",
+                 set object_key = excluded.object_key, size = excluded.size, verified_at = excluded.verified_at,
+                 unused_since = null",
             )
             .bind(digest.to_string())
             .bind(object.as_str())
@@ -285,7 +291,8 @@ impl Ledger {
             .execute(&mut *tx)
             .await?;
         }
-        sqlx::query("delete from parts where upload = ?").bind(id.as_str()).execute(&mut *tx).await?;
+        claim(&mut tx, digest, &session.uploader, session.repository.as_ref()).await?;
+        sqlx::query("delete from parts where upload = ?").bind(session.id.as_str()).execute(&mut *tx).await?;
         tx.commit().await?;
         Ok(true)
     }
@@ -315,10 +322,16 @@ impl Ledger {
         Ok(known.bind(&upload.0).fetch_optional(&self.pool).await?.is_some())
     }
 
-    /// Where a blob is, and its size.
+    /// Where a blob is, and its size. To ask is to use it: it is not removed as unused for a while.
     pub(super) async fn blob(&self, digest: &Digest) -> Result<Option<(ObjectKey, u64)>> {
-        let row = sqlx::query("select object_key, size from blobs where digest = ?").bind(digest.to_string());
-        let row = row.fetch_optional(&self.pool).await?;
-        row.map(|row| Ok((object_key(&row)?, size(&row, "size")?))).transpose()
+        let row = sqlx::query("select object_key, size, unused_since from blobs where digest = ?");
+        let Some(row) = row.bind(digest.to_string()).fetch_optional(&self.pool).await? else {
+            return Ok(None);
+        };
+        let unused: Option<i64> = row.try_get("unused_since")?;
+        if unused.is_some() && !self.renew(digest).await? {
+            return Ok(None);
+        }
+        Ok(Some((object_key(&row)?, size(&row, "size")?)))
     }
 }

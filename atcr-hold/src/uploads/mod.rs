@@ -8,6 +8,7 @@
 
 mod blobs;
 mod body;
+mod claims;
 mod complete;
 mod error;
 mod ledger;

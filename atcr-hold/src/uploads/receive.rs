@@ -3,7 +3,7 @@ use std::time::Duration;
 use atcr_core::Source;
 use atcr_core::blob_store::ByteStream;
 use atcr_core::methods::UploadId;
-use atcr_core::oci::{Algorithm, Hasher};
+use atcr_core::oci::{Algorithm, Hasher, RepositoryName};
 use atcr_core::syntax::Did;
 use data_encoding::BASE64URL_NOPAD;
 
@@ -13,12 +13,14 @@ use super::{UploadError, Uploads};
 use crate::storage::{Part, PartNumber, SignedRequest};
 
 /// What is known when an upload begins.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct NewUpload {
     /// The algorithm of the final digest.
     pub(crate) algorithm: Option<Algorithm>,
     /// The size of the blob in bytes.
     pub(crate) size: Option<u64>,
+    /// The uploader's repository that it is for.
+    pub(crate) repository: Option<RepositoryName>,
 }
 
 /// 192 random bits, so that it cannot be guessed.
@@ -42,6 +44,7 @@ impl Uploads {
             uploader: uploader.clone(),
             storage_upload: self.storage.begin_upload().await?,
             algorithm: new.algorithm.unwrap_or(Algorithm::Sha256),
+            repository: new.repository,
             state: State::Open,
         };
         self.ledger.insert(&session, self.clock.unix()).await?;

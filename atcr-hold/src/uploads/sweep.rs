@@ -15,6 +15,8 @@ pub struct Swept {
     pub sessions: u64,
     /// Uploads in the storage that belonged to no session.
     pub orphans: u64,
+    /// Blobs that nobody has any more.
+    pub blobs: u64,
 }
 
 impl Uploads {
@@ -36,8 +38,9 @@ impl Uploads {
         Ok(())
     }
 
-    /// Removes what was not used for as long as a session may lie idle, and uploads of the storage that a process
-    /// that ended at the wrong moment left without a session.
+    /// Removes what was not used for as long as a session may lie idle, uploads of the storage that a process that
+    /// ended at the wrong moment left without a session, and blobs that nobody has. The index of the layer records
+    /// must be up to date.
     pub(crate) async fn sweep(&self) -> Result<Swept, UploadError> {
         let idle = i64::try_from(self.limits.idle.as_secs()).unwrap_or(i64::MAX);
         let before = self.clock.unix().saturating_sub(idle);
@@ -63,6 +66,7 @@ impl Uploads {
                 swept.orphans += 1;
             }
         }
+        swept.blobs = self.sweep_blobs().await?;
         Ok(swept)
     }
 }

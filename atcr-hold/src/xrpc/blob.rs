@@ -1,6 +1,7 @@
 use std::time::Duration;
 
-use atcr_core::oci::{ByteRange, Digest};
+use atcr_core::methods::{DeleteBlob, Nothing, error_name};
+use atcr_core::oci::{ByteRange, Digest, RepositoryName};
 use atcr_pds::xrpc::{Params, XrpcError};
 use axum::Json;
 use axum::body::Body;
@@ -15,6 +16,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use serde_json::json;
 use tower::ServiceExt as _;
 
+use super::input::call_with_digest;
 use super::{DOCKER_CONTENT_DIGEST, range};
 use crate::Hold;
 use crate::access::{Action, Use};
@@ -42,6 +44,12 @@ pub(super) async fn get_blob(
         return Ok(answer.unwrap_or_else(|never| match never {}));
     };
     let public = may_read(&hold, &params, &parts, &digest).await?;
+    // An addition of atcr: as one of the owner's repositories sees it.
+    if let Some(repository) = params.optional::<RepositoryName>("repository")?
+        && hold.inner.uploads.withdrawn(&digest, &params.required("did")?, &repository).await?
+    {
+        return Err(missing(&digest));
+    }
     let blob = hold.inner.uploads.find(&digest).await?.ok_or_else(|| missing(&digest))?;
     match params.optional::<String>("method")? {
         Some(method) => address(&hold, &digest, &method).await,
@@ -49,9 +57,20 @@ pub(super) async fn get_blob(
     }
 }
 
+/// `io.atcr.hold.deleteBlob`
+pub(super) async fn delete(State(hold): State<Hold>, request: Request) -> Result<Json<Nothing>, XrpcError> {
+    let (caller, input) = call_with_digest::<DeleteBlob, Digest>(&hold, request).await?;
+    hold.inner.tokens.allow(&caller, Action::Write).await?;
+    if hold.inner.uploads.withdraw(&input.digest, &caller, &input.repository).await? {
+        Ok(Json(Nothing {}))
+    } else {
+        Err(missing(&input.digest))
+    }
+}
+
 fn missing(digest: &Digest) -> XrpcError {
     let message = format!("this hold does not have the blob {digest}");
-    XrpcError::new(StatusCode::NOT_FOUND, "BlobNotFound", message)
+    XrpcError::new(StatusCode::NOT_FOUND, error_name::BLOB_NOT_FOUND, message)
 }
 
 fn text(text: String) -> Result<HeaderValue, XrpcError> {

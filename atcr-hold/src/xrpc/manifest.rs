@@ -1,7 +1,7 @@
 use atcr_core::methods::{
     GetLayersForManifestOutput, NotifiedManifest, NotifyManifest, NotifyManifestOutput, Operation, error_name,
 };
-use atcr_core::oci::MediaType;
+use atcr_core::oci::{Digest, MediaType};
 use atcr_core::syntax::AtUri;
 use atcr_pds::xrpc::{Params, XrpcError};
 use axum::Json;
@@ -30,6 +30,8 @@ pub(super) async fn notify(
             }
             let layers = stored(&hold, &input.manifest).await?;
             let (digest, repository) = (&input.manifest_digest, &input.repository);
+            let digests: Vec<Digest> = layers.iter().map(|layer| layer.digest).collect();
+            hold.inner.uploads.claim(&digests, &caller, repository).await?;
             let created = hold.inner.repo.pushed(&input.user_did, repository, digest, &layers).await?;
             (Some(created), true)
         }

@@ -10,8 +10,8 @@ mod range;
 mod upload;
 
 use atcr_core::methods::{
-    AbortUpload, CompleteUpload, GetLayersForManifest, GetPartUploadUrl, GetQuota, InitiateUpload, ListTiers,
-    Method as _, NotifyManifest, RequestCrew, UploadPart,
+    AbortUpload, CompleteUpload, DeleteBlob, GetLayersForManifest, GetPartUploadUrl, GetQuota,
+    InitiateUpload, ListTiers, Method as _, NotifyManifest, RequestCrew, UploadPart,
 };
 use atcr_pds::xrpc::{procedure, query};
 use axum::Router;
@@ -39,6 +39,7 @@ pub(crate) fn router(hold: &Hold) -> Router {
         .route(&path(UploadPart::NSID), put(upload::part).post(upload::part))
         .route(&path(CompleteUpload::NSID), procedure(upload::complete))
         .route(&path(AbortUpload::NSID), procedure(upload::abort))
+        .route(&path(DeleteBlob::NSID), procedure(blob::delete))
         .route(&path(NotifyManifest::NSID), procedure(manifest::notify))
         .route(&path(GetLayersForManifest::NSID), query(manifest::layers))
         .route(&path(RequestCrew::NSID), procedure(crew::request))

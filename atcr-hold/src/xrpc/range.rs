@@ -13,10 +13,7 @@ pub(super) fn requested(headers: &HeaderMap, etag: &HeaderValue) -> Option<Range
     match (first.trim(), last.trim()) {
         ("", last) => Some(RangeRequest::Last(number(last)?)),
         (first, "") => Some(RangeRequest::From(number(first)?)),
-        (first, last) => {
-            let (first, last) = (number(first)?, number(last)?);
-            (first <= last).then_some(RangeRequest::FromTo(first, last))
-        }
+        (first, last) => Some(RangeRequest::FromTo(number(first)?, number(last)?)),
     }
 }
 
@@ -38,9 +35,11 @@ mod tests {
         };
         assert_eq!(range("bytes=0-4"), Some(RangeRequest::FromTo(0, 4)));
         assert_eq!(range("bytes=5-"), Some(RangeRequest::From(5)));
+        // The registry's own blobs answer it with 416, as the conformance suite wants, and so do these.
+        assert_eq!(range("bytes=4-2"), Some(RangeRequest::FromTo(4, 2)));
         assert_eq!(range("bytes=-5"), Some(RangeRequest::Last(5)));
         assert_eq!(range("bytes=0-99999999999999999999999"), Some(RangeRequest::FromTo(0, u64::MAX)));
-        for whole in ["bytes=0-1,3-4", "items=0-1", "bytes=", "bytes=-", "bytes=a-b", "bytes=4-2", "0-4"] {
+        for whole in ["bytes=0-1,3-4", "items=0-1", "bytes=", "bytes=-", "bytes=a-b", "0-4"] {
             assert_eq!(range(whole), None, "{whole}");
         }
         let conditional = |condition| {

@@ -31,7 +31,8 @@ pub(super) async fn initiate(
     hold.inner.tokens.allow(&caller, Action::Write).await?;
     let algorithm = input.digest.digest().map(|digest| digest.algorithm()).or(input.digest_algorithm);
     let uploads = &hold.inner.uploads;
-    let upload_id = uploads.initiate(&caller, NewUpload { algorithm, size: input.size }).await?;
+    let new = NewUpload { algorithm, size: input.size, repository: input.repository };
+    let upload_id = uploads.initiate(&caller, new).await?;
     let able = uploads.storage().capabilities();
     let mut capabilities = vec![Capability::DigestVerified];
     if !able.presign {

@@ -29,6 +29,8 @@ pub(crate) struct Faulty {
     joining_full: AtomicBool,
     /// Relocation is done, but the answer is lost: what a process that is killed there leaves behind.
     relocation_lost: AtomicBool,
+    /// As that, with the removal of an object.
+    pub(crate) deletion_lost: AtomicBool,
     /// Nothing can be reached.
     down: AtomicBool,
 }
@@ -134,7 +136,11 @@ impl ObjectStorage for Faulty {
     }
 
     async fn delete(&self, key: &ObjectKey) -> Result<(), StorageError> {
-        self.inner.delete(key).await
+        self.inner.delete(key).await?;
+        if self.deletion_lost.swap(false, Ordering::SeqCst) {
+            return Err(StorageError::Failed { doing: "removing".into(), source: "killed".into() });
+        }
+        Ok(())
     }
 
     async fn usage(&self) -> Result<Usage, StorageError> {

@@ -3,6 +3,7 @@
 
 mod access;
 mod blobs;
+mod deletion;
 mod faults;
 mod manifests;
 mod pds;

@@ -3,9 +3,9 @@ use serde_json::{Value, json};
 
 use crate::world::{User, World, bytes, encoded};
 
-const NOTIFY: &str = "io.atcr.hold.notifyManifest";
+pub(crate) const NOTIFY: &str = "io.atcr.hold.notifyManifest";
 
-fn notification(user: &User, layers: &[(Digest, u64)], operation: &str) -> Value {
+pub(crate) fn notification(user: &User, layers: &[(Digest, u64)], operation: &str) -> Value {
     let (config, rest) = layers.split_first().unwrap();
     let layers: Vec<Value> = rest
         .iter()

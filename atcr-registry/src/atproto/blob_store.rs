@@ -5,7 +5,8 @@ use atcr_core::blob_store::{BeginUpload, BlobContent, BlobInfo, BlobStore, ByteS
 use atcr_core::did_resolver::IdentityResolver;
 use atcr_core::methods::{
     AbortUpload, AbortUploadInput, Capability, CompleteUpload, CompleteUploadInput, CompletedPart,
-    GetPartUploadUrl, GetPartUploadUrlInput, InitiateUpload, InitiateUploadInput, InitiateUploadOutput,
+    DeleteBlob, DeleteBlobInput, GetPartUploadUrl, GetPartUploadUrlInput, InitiateUpload,
+    InitiateUploadInput, InitiateUploadOutput, Nothing, error_name,
 };
 use atcr_core::oci::{Algorithm, ByteRange, Digest, RangeRequest, RepositoryName};
 use atcr_core::syntax::Did;
@@ -16,10 +17,11 @@ use reqwest::Response;
 use url::Url;
 use uuid::Uuid;
 
-use super::hold_client::{BlobRequest, HoldClient, hold_error, redirect_target};
+use super::hold_client::{BlobOf, BlobRequest, HoldClient, hold_error, redirect_target};
 use super::hold_locator::HoldLocator;
 use super::hold_upload::{HoldKind, HoldUpload};
-use super::{names, part_upload};
+use super::names::{self, OwnedRepository};
+use super::part_upload;
 
 /// Parts begin at this size where the hold does not say, and have at least it.
 const PART_SIZE: u64 = 8 * 1024 * 1024;
@@ -77,7 +79,8 @@ impl HoldBlobStore {
                 if asked.contains(&hold) {
                     continue;
                 }
-                match self.holds.blob(&hold, &owned.owner, &access.principal, digest, request).await {
+                let blob = BlobOf { repository: &owned, digest };
+                match self.holds.blob(&hold, blob, &access.principal, request).await {
                     Ok(response) => return Ok(response),
                     Err(StoreError::NotFound(_)) => {}
                     Err(error @ StoreError::RangeNotSatisfiable { .. }) => return Err(error),
@@ -145,6 +148,7 @@ impl BlobStore for HoldBlobStore {
 
     async fn begin(&self, access: &Access, options: BeginUpload) -> Result<UploadState, StoreError> {
         let caller = caller(access)?;
+        let repository = names::resolve(&self.identities, &access.repository).await?.name;
         let hold = self.locator.push_hold(caller).await?;
         let algorithm =
             options.digest.map(|d| d.algorithm()).or(options.algorithm).unwrap_or(Algorithm::Sha256);
@@ -155,6 +159,7 @@ impl BlobStore for HoldBlobStore {
             digest: announced.map_or_else(unannounced, Ok)?,
             size: options.size,
             digest_algorithm: Some(algorithm),
+            repository: Some(repository),
         };
         let output = self.holds.call::<InitiateUpload>(&hold, caller, &input).await?;
         let kind = kind_of(&output, options.size);
@@ -241,18 +246,34 @@ impl BlobStore for HoldBlobStore {
         _from: Option<&RepositoryName>,
         digest: &Digest,
     ) -> Result<Option<BlobInfo>, StoreError> {
-        let owner = caller(access)?;
-        let hold = self.locator.push_hold(owner).await?;
-        let head = self.holds.blob(&hold, owner, &access.principal, digest, BlobRequest::Head).await;
+        let hold = self.locator.push_hold(caller(access)?).await?;
+        let repository = names::resolve(&self.identities, &access.repository).await?;
+        let blob = BlobOf { repository: &repository, digest };
+        let head = self.holds.blob(&hold, blob, &access.principal, BlobRequest::Head).await;
         let Ok(response) = head else { return Ok(None) };
         Ok(content_length(&response).map(|size| BlobInfo { digest: *digest, size }))
     }
 
-    async fn delete(&self, _: &Access, _: &Digest) -> Result<(), StoreError> {
-        Err(StoreError::Unsupported(
-            "blobs are not deleted one by one; the hold removes those that no manifest names any more"
-                .to_owned(),
-        ))
+    /// Every hold that may have it deletes it from the repository. Content that other repositories have too stays
+    /// theirs.
+    async fn delete(&self, access: &Access, digest: &Digest) -> Result<(), StoreError> {
+        let caller = caller(access)?;
+        let OwnedRepository { owner, name } = names::resolve(&self.identities, &access.repository).await?;
+        let input = DeleteBlobInput { digest: *digest, repository: name };
+        let mut deleted = false;
+        for hold in self.locator.candidates(&owner, digest).await? {
+            match self.holds.try_call::<DeleteBlob>(&hold, caller, &input).await? {
+                Ok(Nothing {}) => deleted = true,
+                Err(refused) if refused.name() == Some(error_name::BLOB_NOT_FOUND) => {}
+                Err(refused) if matches!(refused.status().map(|s| s.as_u16()), Some(404 | 405 | 501)) => {
+                    return Err(StoreError::Unsupported(format!(
+                        "the hold {hold} does not delete blobs one by one; it removes those that no manifest names"
+                    )));
+                }
+                Err(refused) => return Err(hold_error(&hold, refused)),
+            }
+        }
+        if deleted { Ok(()) } else { Err(StoreError::NotFound(format!("the blob {digest}"))) }
     }
 }
 

@@ -15,6 +15,8 @@ use moka::future::Cache;
 use reqwest::Response;
 use url::Url;
 
+use super::names::OwnedRepository;
+
 /// Calls the methods of holds in the name of the registry's callers.
 #[derive(Clone)]
 pub(super) struct HoldClient {
@@ -91,16 +93,15 @@ impl HoldClient {
     pub(super) async fn blob(
         &self,
         hold: &Did,
-        owner: &Did,
+        blob: BlobOf<'_>,
         principal: &Principal,
-        digest: &Digest,
         verb: BlobRequest<'_>,
     ) -> Result<Response, StoreError> {
         let client = self.client(hold).await?;
-        if self.public.contains_key(hold) || principal.did().is_none() {
-            return self.request_blob(hold, &client, owner, digest, verb).await;
-        }
-        match self.request_blob(hold, &client, owner, digest, verb).await {
+        let Some(caller) = principal.did().filter(|_| !self.public.contains_key(hold)) else {
+            return self.request_blob(hold, &client, blob, verb).await;
+        };
+        match self.request_blob(hold, &client, blob, verb).await {
             Err(StoreError::Unauthenticated(_) | StoreError::Denied(_)) => {}
             Ok(response) => {
                 self.public.insert(hold.clone(), ()).await;
@@ -108,25 +109,20 @@ impl HoldClient {
             }
             other => return other,
         }
-        let Some(caller) = principal.did() else {
-            return Err(StoreError::Unauthenticated(format!(
-                "the hold {hold} is private; sign in to read from it"
-            )));
-        };
         let client = client.with_bearer(self.token(hold, caller, GET_BLOB).await?);
-        self.request_blob(hold, &client, owner, digest, verb).await
+        self.request_blob(hold, &client, blob, verb).await
     }
 
     async fn request_blob(
         &self,
         hold: &Did,
         client: &XrpcClient,
-        owner: &Did,
-        digest: &Digest,
+        blob: BlobOf<'_>,
         verb: BlobRequest<'_>,
     ) -> Result<Response, StoreError> {
+        let BlobOf { repository: OwnedRepository { owner, name }, digest } = blob;
         let digest_text = digest.to_string();
-        let params = [("did", owner.as_str()), ("cid", &digest_text)];
+        let params = [("did", owner.as_str()), ("cid", &digest_text), ("repository", name.as_str())];
         let method = if matches!(verb, BlobRequest::Head) { http::Method::HEAD } else { http::Method::GET };
         let mut request =
             client.begin(method.clone(), GET_BLOB).map_err(|e| hold_error(hold, e))?.query(&params);
@@ -169,6 +165,13 @@ impl HoldClient {
         }
         Err(hold_error(hold, refusal))
     }
+}
+
+/// A blob as a repository has it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct BlobOf<'a> {
+    pub(super) repository: &'a OwnedRepository,
+    pub(super) digest: &'a Digest,
 }
 
 /// What is wanted of a blob.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use atcr_core::blob_store::{BeginUpload, BlobInfo, UploadState};
-use atcr_core::oci::{Algorithm, Digest, DigestError};
+use atcr_core::oci::{Algorithm, Digest, DigestError, RepositoryName};
 use atcr_core::{Access, BlobStore, StoreError};
 use axum::response::Response;
 use http::header::{CONTENT_RANGE, LOCATION, RANGE};
@@ -50,15 +50,18 @@ pub(crate) async fn begin(call: &Call, access: &Access, body: RequestBody) -> Re
 
 /// A mount that cannot be done, for whatever reason, is an upload: clients stop at an error here, and an error would
 /// say more about the source than the caller may know.
+///
+/// A source that the caller's credentials do not reach counts as not named: many clients ask for a token of the target
+/// alone, and the store may find the blob where the caller can read it all the same.
 async fn mount(call: &Call, access: &Access, digest: &Digest) -> Option<BlobInfo> {
-    let from = match call.query("from").filter(|name| !name.is_empty()) {
+    let mut from: Option<RepositoryName> = match call.query("from").filter(|name| !name.is_empty()) {
         None => None,
         Some(name) => Some(name.parse().ok()?),
     };
-    if let Some(from) = &from
-        && !call.may_pull(from).await
+    if let Some(name) = &from
+        && !call.may_pull(name).await
     {
-        return None;
+        from = None;
     }
     match call.shared.blobs.mount(access, from.as_ref(), digest).await {
         Ok(mounted) => mounted,

@@ -114,3 +114,17 @@ async fn an_aborted_upload_is_unknown() {
     let status = world.blobs.status(&access, &upload).await;
     assert!(matches!(status, Err(StoreError::UploadUnknown)), "{status:?}");
 }
+
+#[tokio::test]
+async fn a_hold_that_does_not_delete_blobs_is_named() {
+    let world = World::new().await;
+    let access = world.at("app");
+    let upload = world.blobs.begin(&access, BeginUpload::default()).await.unwrap();
+    let upload = world.blobs.append(&access, upload, byte_stream("kept")).await.unwrap();
+    let digest = Digest::sha256(b"kept");
+    world.blobs.finish(&access, upload, &digest).await.unwrap();
+    let refused = world.blobs.delete(&access, &digest).await;
+    let named = |message: &str| message.contains(world.hold.did.as_str());
+    assert!(matches!(&refused, Err(StoreError::Unsupported(message)) if named(message)), "{refused:?}");
+    assert_eq!(world.blobs.stat(&access, &digest).await.unwrap().size, 4);
+}
