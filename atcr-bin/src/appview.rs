@@ -16,7 +16,7 @@ use atcr_core::did_resolver::{
 use atcr_core::egress::{Egress, EgressPolicy};
 use atcr_core::syntax::Did;
 use atcr_registry::atproto::{BlobDelivery, Network};
-use atcr_registry::{Limits, Registry, SessionKey};
+use atcr_registry::{Limits, Registry, SessionKey, Sparse};
 use axum::Router;
 use url::Url;
 
@@ -35,6 +35,7 @@ pub(crate) struct AppViewSettings {
     pub(crate) egress: Egress,
     pub(crate) redirect_blobs: bool,
     pub(crate) manifest_size: usize,
+    pub(crate) sparse_images: bool,
 }
 
 /// Serves a registry until SIGTERM or SIGINT.
@@ -62,6 +63,7 @@ pub async fn run(config: AppViewConfig) -> Result<(), Error> {
         egress: Egress::new(policy).map_err(Error::start("the egress gate"))?,
         redirect_blobs: config.registry.redirect_blobs,
         manifest_size: config.registry.manifest_size,
+        sparse_images: config.registry.sparse_images,
     })
     .await?;
     tracing::info!(addr = %config.server.addr, "the registry is ready");
@@ -98,6 +100,7 @@ pub(crate) async fn open(settings: AppViewSettings) -> Result<Router, Error> {
         .blobs(Arc::new(blobs))
         .authorizer(Arc::new(TokenAuthorizer::new(verifier, policy, &base_url)))
         .limits(Limits { manifest_size: settings.manifest_size, ..Limits::default() })
+        .sparse(Sparse { images: settings.sparse_images, ..Sparse::default() })
         .session_key(SessionKey::from_bytes(keys::load_or_create(&secret("uploads.key"))?))
         .build()
         .map_err(Error::start("the registry"))?;

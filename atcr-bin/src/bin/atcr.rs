@@ -30,6 +30,9 @@ enum Command {
         /// Prints one line of JSON when ready, and nothing else.
         #[arg(long)]
         json: bool,
+        /// Takes images some of whose blobs were not pushed, for tests of clients that make them.
+        #[arg(long)]
+        sparse_images: bool,
         /// What to log: a level, or a list such as info,atcr_hold=debug.
         #[arg(long, default_value = "warn")]
         log: String,
@@ -40,7 +43,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let Command::Dev { port, data_dir, json, log, log_format } = Cli::parse().command;
+    let Command::Dev { port, data_dir, json, sparse_images, log, log_format } = Cli::parse().command;
     logging::start(&log, log_format);
-    atcr_bin::exit(atcr_bin::block_on(dev::run(DevOptions { port, data_dir, json })))
+    atcr_bin::exit(atcr_bin::block_on(dev::run(DevOptions { port, data_dir, json, sparse_images })))
 }

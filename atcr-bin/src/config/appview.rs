@@ -83,11 +83,13 @@ pub struct Registry {
     pub redirect_blobs: bool,
     /// The size of a manifest in bytes.
     pub manifest_size: usize,
+    /// Takes images some of whose blobs are not there.
+    pub sparse_images: bool,
 }
 
 impl Default for Registry {
     fn default() -> Self {
-        Self { redirect_blobs: true, manifest_size: 4 << 20 }
+        Self { redirect_blobs: true, manifest_size: 4 << 20, sparse_images: false }
     }
 }
 

@@ -38,13 +38,15 @@ pub struct DevOptions {
     pub data_dir: Option<PathBuf>,
     /// One line of JSON on standard output instead of text for people.
     pub json: bool,
+    /// Takes images some of whose blobs are not there.
+    pub sparse_images: bool,
 }
 
 /// Runs the network until SIGTERM or SIGINT.
 pub async fn run(options: DevOptions) -> Result<(), Error> {
     let shutdown = Shutdown::on_signals()?;
-    let folder = DataDir::open(options.data_dir)?;
-    let network = Network::start(folder.path(), options.port, &shutdown).await?;
+    let folder = DataDir::open(options.data_dir.clone())?;
+    let network = Network::start(folder.path(), &options, &shutdown).await?;
     report::print(&network.ready, options.json)?;
     network.serve().await?;
     if !options.json {
@@ -91,9 +93,9 @@ struct Network {
 }
 
 impl Network {
-    async fn start(data_dir: &Path, port: u16, shutdown: &Shutdown) -> Result<Self, Error> {
+    async fn start(data_dir: &Path, options: &DevOptions, shutdown: &Shutdown) -> Result<Self, Error> {
         let mut state = DevState::load(data_dir)?;
-        let registry = listen(port).await?;
+        let registry = listen(options.port).await?;
         let registry_port = port_of(&registry)?;
         let plc = listen_again(&mut state.plc_port, registry_port, 1).await?;
         let pds = listen_again(&mut state.pds_port, registry_port, 2).await?;
@@ -155,6 +157,7 @@ impl Network {
             egress: egress.clone(),
             redirect_blobs: true,
             manifest_size: 4 << 20,
+            sparse_images: options.sparse_images,
         })
         .await?;
         servers.spawn(serve(registry, appview));

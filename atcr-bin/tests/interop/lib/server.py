@@ -15,9 +15,9 @@ from lib.registry import Registry
 class Server:
     """One `atcr dev` on a data directory. Use as a context manager; it is ended by its own pid."""
 
-    def __init__(self, atcr, data_dir, log, env=None):
+    def __init__(self, atcr, data_dir, log, options=()):
         self.atcr, self.data_dir, self.log_path = atcr, data_dir, log
-        self.env = {**os.environ, **(env or {})}
+        self.options = options
         self.port = free_port()
         self.process = None
 
@@ -33,8 +33,8 @@ class Server:
         """Starts it, also after `stop` or `kill`, on the same port and data, and reads the line that says ready."""
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
-                [self.atcr, "dev", "--json", "--data-dir", self.data_dir, "--port", str(self.port)],
-                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, env=self.env)
+                [self.atcr, "dev", "--json", "--data-dir", self.data_dir, "--port", str(self.port), *self.options],
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log)
         try:
             self.ready = json.loads(self._line(timeout))
         except (Failed, ValueError) as problem:
