@@ -41,6 +41,11 @@ impl Writes {
         Ok(Self { did, swap, list: writes.into_iter().map(Prepared::new).collect::<Result<_, _>>()? })
     }
 
+    /// Whether a new record refers to a blob.
+    pub(super) fn name_blobs(&self) -> bool {
+        self.list.iter().filter_map(|w| w.record.as_ref()).any(|r| !r.blobs.is_empty())
+    }
+
     /// Memory that the new records take.
     pub(super) fn bytes(&self) -> usize {
         self.list.iter().filter_map(|w| w.record.as_ref()).map(|r| r.bytes.len()).sum()

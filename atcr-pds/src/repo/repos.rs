@@ -65,7 +65,7 @@ pub struct NewRepo {
 /// All the repos of a store: the one way to write them, and every way to read them.
 ///
 /// Writes go through one task, which takes all that wait, makes a commit of each, and writes them in one transaction
-/// (group commit). What is announced is durable. A clone is another handle on the same; the task ends with the last.
+/// (group commit); it makes the next ones while the store writes. What is announced or answered is durable. A clone is another handle on the same; the task ends with the last.
 #[derive(Clone)]
 pub struct Repos {
     store: Arc<dyn RepoStore>,

@@ -81,11 +81,13 @@ impl<'a> Source<'a> {
         Self { cache, held: HashMap::new() }
     }
 
-    /// Puts nodes that are held into the cache.
-    pub(super) fn remember<'c>(&self, cids: impl Iterator<Item = &'c Cid>) {
-        for node in cids.filter_map(|cid| self.held.get(cid)) {
+    /// Puts nodes that are held into the cache, and gives them.
+    pub(super) fn remember<'c>(&self, cids: impl Iterator<Item = &'c Cid>) -> Vec<Arc<NodeBlock>> {
+        let nodes: Vec<_> = cids.filter_map(|cid| self.held.get(cid)).cloned().collect();
+        for node in &nodes {
             self.cache.insert(node.clone());
         }
+        nodes
     }
 
     /// Lets go of what is held.

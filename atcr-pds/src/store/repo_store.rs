@@ -26,6 +26,9 @@ pub enum StoreError {
     /// The database failed: full disk, lost connection, missing permission.
     #[error("the database failed: {0}")]
     Database(#[from] sqlx::Error),
+    /// A repo is not where a change says that it begins: another process has written it meanwhile. Read it anew.
+    #[error("the repo of {0} was changed by another process meanwhile")]
+    Conflict(Did),
     /// A value could not be encoded.
     #[error(transparent)]
     Cbor(#[from] crate::cbor::CborError),
@@ -125,6 +128,9 @@ pub trait StoreWrite: Send {
 
     /// Makes a change. Several of one repo may follow each other; all but the last have no head, and all have the
     /// same `before`.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] when a change with a head or a status says of a repo that it is where it is not.
     async fn apply(&mut self, change: &RepoChange) -> Result<(), StoreError>;
 
     /// Forgets at most `limit` blobs that nothing refers to and that were noted before `before`, and names them.

@@ -1,15 +1,17 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
-use atcr_core::syntax::{Datetime, Did, Tid};
+use atcr_core::syntax::{Did, Tid};
 use bytes::Bytes;
 use ipld_core::cid::Cid;
 
+use super::view::{InRepo, View};
 use super::{Request, Writer};
 use crate::cbor;
 use crate::repo::mst::{MstError, NodeBlock, Tree, covering};
 use crate::repo::prepared::Writes;
-use crate::repo::source::{Source, Stored};
-use crate::repo::{Applied, Commit, Event, Head, NewEvent, RecordPath, RepoError, car};
+use crate::repo::source::Source;
+use crate::repo::{Applied, Commit, Head, NewEvent, RecordPath, RepoError, car};
 use crate::store::{
     NewHead, RecordChange, RepoChange, RepoId, RepoInfo, RepoStatus, StoreError, StoreWrite, StoredBlock,
 };
@@ -27,7 +29,7 @@ pub(super) enum Done {
 /// The changes that go into one transaction. A request that fails leaves nothing in it.
 pub(super) struct Batch<'w> {
     pub(super) writer: &'w Writer,
-    pub(super) tx: Box<dyn StoreWrite>,
+    pub(super) view: View<'w>,
     pub(super) nodes: Source<'w>,
     /// `None`: there is no such repo.
     repos: HashMap<Did, Option<Pending>>,
@@ -36,6 +38,22 @@ pub(super) struct Batch<'w> {
     pub(super) events: Vec<NewEvent>,
     /// Whether blobs were forgotten.
     forgotten: bool,
+}
+
+/// A batch that is made, for the store to take.
+pub(super) struct Whole {
+    /// The transaction in which it was made; none when it was made ahead.
+    pub(super) tx: Option<Box<dyn StoreWrite>>,
+    pub(super) changes: Vec<RepoChange>,
+    pub(super) events: Vec<NewEvent>,
+    /// Whether there is something to commit besides.
+    pub(super) forgotten: bool,
+}
+
+/// Where a batch leaves what it changes, known before that is durable: another batch can be made on top of it.
+pub(super) struct Tip {
+    repos: Vec<RepoInfo>,
+    nodes: Vec<Arc<NodeBlock>>,
 }
 
 /// A repo, and what has changed of it in this batch.
@@ -55,7 +73,7 @@ pub(super) struct Pending {
 pub(super) struct Made {
     pub(super) head: NewHead,
     pub(super) commit: Bytes,
-    pub(super) added: Vec<std::sync::Arc<NodeBlock>>,
+    pub(super) added: Vec<Arc<NodeBlock>>,
     pub(super) removed: Vec<Cid>,
     pub(super) records: Vec<RecordChange>,
 }
@@ -115,16 +133,28 @@ impl Pending {
 }
 
 impl<'w> Batch<'w> {
-    pub(super) fn new(writer: &'w Writer, tx: Box<dyn StoreWrite>) -> Self {
+    pub(super) fn new(writer: &'w Writer, view: View<'w>) -> Self {
         Self {
             writer,
-            tx,
+            view,
             nodes: Source::new(&writer.nodes),
             repos: HashMap::new(),
             order: Vec::new(),
             events: Vec::new(),
             forgotten: false,
         }
+    }
+
+    /// A batch on top of one that the store does not have yet.
+    pub(super) fn on(writer: &'w Writer, tip: &Tip) -> Self {
+        let mut batch = Self::new(writer, View::Store(&*writer.store));
+        for info in &tip.repos {
+            batch.repos.insert(info.did.clone(), Some(Pending::new(info.clone(), Some(info.clone()))));
+        }
+        for node in &tip.nodes {
+            batch.nodes.hold(node.clone());
+        }
+        batch
     }
 
     /// Makes every request's changes, one after the other.
@@ -163,7 +193,7 @@ impl<'w> Batch<'w> {
             }
             Request::ForgetBlobs(before, limit, _) => {
                 self.forgotten = true;
-                Ok(Done::Forgotten(self.tx.forget_blobs(before, *limit).await?))
+                Ok(Done::Forgotten(self.view.forget_blobs(before, *limit).await?))
             }
             // Done by the writer, in a transaction of its own.
             Request::Import(..) => Ok(Done::Nothing),
@@ -176,7 +206,7 @@ impl<'w> Batch<'w> {
             if self.repos.contains_key(did) {
                 continue;
             }
-            let pending = self.tx.repo(did).await?.map(|info| Pending::new(info.clone(), Some(info)));
+            let pending = self.view.repo(did).await?.map(|info| Pending::new(info.clone(), Some(info)));
             self.repos.insert(did.clone(), pending);
         }
         Ok(())
@@ -194,7 +224,7 @@ impl<'w> Batch<'w> {
         for (did, keys) in paths {
             let Some(Some(pending)) = self.repos.get(did) else { continue };
             let (repo, data) = (pending.info.id, pending.info.data);
-            let mut blocks = Stored(&mut *self.tx, repo);
+            let mut blocks = InRepo(&mut self.view, repo);
             let operations = keys
                 .into_iter()
                 .map(|(key, removed)| {
@@ -323,7 +353,7 @@ impl<'w> Batch<'w> {
     }
 
     async fn commit_block(&mut self, repo: RepoId, cid: &Cid) -> Result<Bytes, RepoError> {
-        let found = self.tx.blocks(repo, &[*cid]).await?.pop();
+        let found = self.view.blocks(repo, &[*cid]).await?.pop();
         Ok(found.ok_or_else(|| StoreError::Corrupt(format!("commit {cid} is missing")))?.bytes)
     }
 
@@ -334,23 +364,20 @@ impl<'w> Batch<'w> {
         Ok(())
     }
 
-    /// Makes all changes durable and returns the events; nothing at all when there was no change.
-    pub(super) async fn finish(mut self, time: &Datetime) -> Result<Vec<Event>, StoreError> {
-        let changes: Vec<RepoChange> = self
-            .order
-            .iter()
-            .filter_map(|did| self.repos.remove(did).flatten())
-            .map(Pending::into_change)
-            .collect();
-        if changes.is_empty() && self.events.is_empty() && !self.forgotten {
-            return Ok(Vec::new());
-        }
-        for change in &changes {
-            self.tx.apply(change).await?;
-            // The next batch begins where this one ends.
-            self.nodes.remember(change.put_blocks.iter().map(|block| &block.cid));
-        }
-        self.tx.commit(self.events, time).await
+    /// Ends the batch: what is to be written, and where that leads.
+    pub(super) fn finish(mut self) -> (Whole, Tip) {
+        let changed: Vec<Pending> =
+            self.order.iter().filter_map(|did| self.repos.remove(did).flatten()).collect();
+        let repos = changed.iter().map(|pending| pending.info.clone()).collect();
+        let changes: Vec<RepoChange> = changed.into_iter().map(Pending::into_change).collect();
+        let cids = changes.iter().flat_map(|change| &change.put_blocks).map(|block| &block.cid);
+        let nodes = self.nodes.remember(cids);
+        let Self { view, events, forgotten, .. } = self;
+        let tx = match view {
+            View::Transaction(tx) => Some(tx),
+            View::Store(_) => None,
+        };
+        (Whole { tx, changes, events, forgotten }, Tip { repos, nodes })
     }
 }
 

@@ -7,10 +7,10 @@ use ipld_core::cid::Cid;
 
 use super::Writer;
 use super::batch::{Batch, Made};
+use super::view::InRepo;
 use crate::cbor;
 use crate::repo::mst::{MstError, NodeBlock, Nodes, Tree, Written, covering};
 use crate::repo::prepared::{PreparedRecord, Writes};
-use crate::repo::source::Stored;
 use crate::repo::{
     Applied, Commit, CommitEvent, Head, NewEvent, RecordPath, RepoError, RepoOp, Since, Swap, WriteResult,
     car,
@@ -121,7 +121,7 @@ impl Batch<'_> {
             return Err(RepoError::CommitSwap { actual: info.head.cid });
         }
         self.check_blobs(&info, writes).await?;
-        let mut blocks = Stored(&mut *self.tx, info.id);
+        let mut blocks = InRepo(&mut self.view, info.id);
         let plan = self.nodes.run(&mut blocks, |nodes| plan(nodes, &info, writes)).await?;
         if plan.ops.is_empty() && !writes.list.is_empty() {
             return Ok(Applied { commit: None, results: plan.results });
@@ -138,7 +138,7 @@ impl Batch<'_> {
     pub(super) async fn empty_commit(&mut self, did: &Did) -> Result<(Made, NewEvent), RepoError> {
         let info = self.active(did)?.info.clone();
         let writes = Writes { did: did.clone(), swap: Swap::Anything, list: Vec::new() };
-        let mut blocks = Stored(&mut *self.tx, info.id);
+        let mut blocks = InRepo(&mut self.view, info.id);
         let plan = self.nodes.run(&mut blocks, |nodes| plan(nodes, &info, &writes)).await?;
         self.commit(&info, plan.written, &plan.proof, &[]).await
     }
@@ -184,7 +184,7 @@ impl Batch<'_> {
         let mut cids: Vec<Cid> = named.iter().map(|b| b.cid).collect();
         cids.sort_unstable();
         cids.dedup();
-        let known = self.tx.blobs(info.id, &cids).await?;
+        let known = self.view.blobs(info.id, &cids).await?;
         let known: HashMap<Cid, BlobRow> = known.into_iter().map(|row| (row.blob.cid, row)).collect();
         for blob in named {
             let cid = blob.cid;

@@ -2,94 +2,30 @@
 
 mod batch;
 mod commit;
+mod flight;
 mod import;
+mod request;
+mod view;
 
 use std::sync::Arc;
 
-use atcr_core::syntax::{Datetime, Did, Handle};
-use ipld_core::cid::Cid;
-use tokio::sync::{mpsc, oneshot};
+use atcr_core::syntax::Datetime;
+use tokio::sync::mpsc;
 
+use super::KeyStore;
 use super::cache::NodeCache;
 use super::event_log::EventLog;
-use super::prepared::Writes;
-use super::{Applied, Event, Head, Import, Imported, KeyStore, NewEvent, RepoError};
-use crate::store::{RepoStatus, RepoStore, StoreError};
-use batch::{Batch, Done};
+use crate::store::RepoStore;
+use batch::Batch;
+use flight::{Flight, Landed};
+use request::{Group, Queue};
+use view::View;
 
-/// Requests that wait; more wait at the door.
-pub(super) const QUEUE: usize = 1024;
-/// Requests of one transaction.
-const BATCH: usize = 256;
-/// Bytes of new records, and single writes, of one transaction. One request may have more.
-const BATCH_BYTES: usize = 8 * 1024 * 1024;
-const BATCH_WRITES: usize = 2048;
+pub(super) use request::{QUEUE, Request};
 
-type Reply<T> = oneshot::Sender<Result<T, RepoError>>;
-
-/// What the writer is asked to do. The reply comes when it is durable.
-pub(super) enum Request {
-    Apply(Writes, Reply<Applied>),
-    Create(Did, Option<Handle>, Reply<Head>),
-    Resign(Did, Reply<Head>),
-    SetStatus(Did, RepoStatus, Reply<()>),
-    Delete(Did, Reply<()>),
-    Import(Did, Import, Reply<Imported>),
-    Append(NewEvent, Reply<Arc<Event>>),
-    ForgetBlobs(Datetime, usize, Reply<Vec<(Did, Cid)>>),
-}
-
-impl Request {
-    fn weight(&self) -> (usize, usize) {
-        match self {
-            Self::Apply(writes, _) => (writes.bytes(), writes.list.len()),
-            _ => (0, 1),
-        }
-    }
-
-    /// Whether requests behind it must wait for the next transaction.
-    fn ends_batch(&self) -> bool {
-        matches!(self, Self::Delete(..) | Self::ForgetBlobs(..))
-    }
-
-    fn did(&self) -> Option<&Did> {
-        match self {
-            Self::Apply(writes, _) => Some(&writes.did),
-            Self::Create(did, ..)
-            | Self::Resign(did, _)
-            | Self::SetStatus(did, ..)
-            | Self::Delete(did, _) => Some(did),
-            Self::Import(..) | Self::Append(..) | Self::ForgetBlobs(..) => None,
-        }
-    }
-
-    fn answer(self, outcome: Result<Done, RepoError>, events: &[Arc<Event>]) {
-        // Who asked may have gone; what is done is done.
-        match (self, outcome) {
-            (Self::Apply(_, reply), Ok(Done::Applied(applied))) => drop(reply.send(Ok(applied))),
-            (Self::Create(.., reply) | Self::Resign(_, reply), Ok(Done::Head(head))) => {
-                drop(reply.send(Ok(head)));
-            }
-            (Self::SetStatus(.., reply) | Self::Delete(_, reply), Ok(_)) => drop(reply.send(Ok(()))),
-            (Self::Append(_, reply), Ok(Done::Event(at))) => {
-                drop(reply.send(events.get(at).cloned().ok_or(RepoError::Closed)));
-            }
-            (Self::ForgetBlobs(.., reply), Ok(Done::Forgotten(blobs))) => drop(reply.send(Ok(blobs))),
-            (request, outcome) => request.fail(outcome.err().unwrap_or(RepoError::Closed)),
-        }
-    }
-
-    fn fail(self, error: RepoError) {
-        match self {
-            Self::Apply(_, reply) => drop(reply.send(Err(error))),
-            Self::Create(.., reply) | Self::Resign(_, reply) => drop(reply.send(Err(error))),
-            Self::SetStatus(.., reply) | Self::Delete(_, reply) => drop(reply.send(Err(error))),
-            Self::Append(_, reply) => drop(reply.send(Err(error))),
-            Self::ForgetBlobs(.., reply) => drop(reply.send(Err(error))),
-            Self::Import(.., reply) => drop(reply.send(Err(error))),
-        }
-    }
-}
+/// A batch of this many requests is written as soon as the store is free for it; one with fewer takes in who has just
+/// been answered, so that a transaction is not spent on each.
+const ENOUGH: usize = 16;
 
 pub(super) struct Writer {
     pub(super) store: Arc<dyn RepoStore>,
@@ -103,71 +39,97 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Works until the last sender is gone. Requests that wait are done together: each is a commit of its own, all
-    /// are one transaction, so that the cost of making it durable is shared.
-    pub(super) async fn run(self, mut requests: mpsc::Receiver<Request>) {
-        let mut next = None;
+    /// are one transaction, so that the cost of making it durable is shared. While the store writes one batch the next
+    /// is made on top of it; who asked is answered when it is durable, and it is made anew if the one below it failed.
+    pub(super) async fn run(self, requests: mpsc::Receiver<Request>) {
+        let mut queue = Queue::new(requests);
+        let mut flight = Flight::none();
         loop {
-            let first = match next.take() {
-                Some(request) => request,
-                None => match requests.recv().await {
-                    Some(request) => request,
-                    None => return,
-                },
+            let request = tokio::select! {
+                biased;
+                landed = flight.land() => {
+                    flight = self.after(landed).await;
+                    continue;
+                }
+                request = queue.next() => request,
             };
-            if let Request::Import(did, import, reply) = first {
+            let Some(request) = request else { break };
+            if let Request::Import(did, import, reply) = request {
+                self.wait(flight).await;
+                flight = Flight::none();
                 drop(reply.send(self.import(&did, import).await));
-                continue;
+            } else if let Some(tip) = flight.tip()
+                && request.is_plain()
+            {
+                let batch = Batch::on(&self, tip);
+                flight = self.ahead(batch, flight, request, &mut queue).await;
+            } else {
+                self.wait(flight).await;
+                let mut group = Group::new(request);
+                queue.gather(&mut group).await;
+                flight = self.alone(group.into_list()).await;
             }
-            // Those that were just answered are about to ask again: while more come, let them.
-            let mut waiting = requests.len();
-            loop {
-                tokio::task::yield_now().await;
-                if requests.len() <= waiting {
-                    break;
-                }
-                waiting = requests.len();
-            }
-            let (mut bytes, mut writes) = first.weight();
-            let mut batch = vec![first];
-            while batch.len() < BATCH && !batch.last().is_some_and(Request::ends_batch) {
-                let Ok(request) = requests.try_recv() else { break };
-                let (b, w) = request.weight();
-                (bytes, writes) = (bytes + b, writes + w);
-                if bytes > BATCH_BYTES || writes > BATCH_WRITES || matches!(request, Request::Import(..)) {
-                    next = Some(request);
-                    break;
-                }
-                batch.push(request);
-            }
-            self.batch(batch).await;
         }
+        self.wait(flight).await;
     }
 
-    async fn batch(&self, requests: Vec<Request>) {
-        match self.write(&requests).await {
-            Ok((outcomes, events)) => {
-                for (request, outcome) in requests.into_iter().zip(outcomes) {
-                    request.answer(outcome, &events);
-                }
-            }
+    /// Makes a batch in the transaction that it is written in.
+    async fn alone(&self, requests: Vec<Request>) -> Flight {
+        let tx = match self.store.begin().await {
+            Ok(tx) => tx,
             Err(error) => {
-                let error = Arc::new(error);
-                for request in requests {
-                    request.fail(RepoError::Store(error.clone()));
-                }
+                request::fail(requests, error);
+                return Flight::none();
             }
+        };
+        let mut batch = Batch::new(self, View::Transaction(tx));
+        let outcomes = batch.make(&requests).await;
+        Flight::start(self, batch, requests, outcomes)
+    }
+
+    /// Makes a batch on top of the one that is being written, out of what comes until that is done.
+    async fn ahead(
+        &self,
+        mut batch: Batch<'_>,
+        mut below: Flight,
+        first: Request,
+        queue: &mut Queue,
+    ) -> Flight {
+        let (mut group, mut outcomes) = (Group::new(first), Vec::new());
+        let landed = loop {
+            queue.gather_plain(&mut group).await;
+            outcomes.extend(batch.make(&group.list()[outcomes.len()..]).await);
+            tokio::select! {
+                biased;
+                landed = below.land() => break landed,
+                () = queue.one_plain(&mut group) => {}
+            }
+        };
+        if !matches!(landed, Landed::Durable) {
+            drop(batch);
+            self.wait(self.after(landed).await).await;
+            return self.alone(group.into_list()).await;
+        }
+        if group.list().len() < ENOUGH {
+            queue.gather_plain(&mut group).await;
+            outcomes.extend(batch.make(&group.list()[outcomes.len()..]).await);
+        }
+        Flight::start(self, batch, group.into_list(), outcomes)
+    }
+
+    /// What is left to do when a batch has come to its end: one that another process came before is made anew.
+    async fn after(&self, landed: Landed) -> Flight {
+        match landed {
+            Landed::Durable | Landed::Failed => Flight::none(),
+            Landed::Conflict(requests) => self.alone(requests).await,
         }
     }
 
-    /// Makes the changes, writes them, and announces them.
-    async fn write(
-        &self,
-        requests: &[Request],
-    ) -> Result<(Vec<Result<Done, RepoError>>, Vec<Arc<Event>>), StoreError> {
-        let mut batch = Batch::new(self, self.store.begin().await?);
-        let outcomes = batch.make(requests).await;
-        let events = self.events.publish(batch.finish(&self.datetime()).await?);
-        Ok((outcomes, events))
+    /// Waits until nothing is being written.
+    async fn wait(&self, mut flight: Flight) {
+        while flight.is_in_the_air() {
+            flight = self.after(flight.land().await).await;
+        }
     }
 
     fn datetime(&self) -> Datetime {

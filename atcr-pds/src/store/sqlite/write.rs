@@ -114,7 +114,7 @@ async fn apply(db: &mut SqliteConnection, change: &RepoChange, again: bool) -> R
 
 /// Makes the repo or moves its head.
 async fn head(db: &mut SqliteConnection, change: &RepoChange) -> Result<RepoId, StoreError> {
-    let missing = || row::corrupt(format!("the repo of {} is not where it was", change.did));
+    let missing = || row::corrupt(format!("the repo of {} begins without a commit", change.did));
     let Some(before) = &change.before else {
         let head = change.head.as_ref().ok_or_else(missing)?;
         let sql = "INSERT INTO repos (did, head, rev, data, status) VALUES (?, ?, ?, ?, ?) RETURNING id";
@@ -142,7 +142,7 @@ async fn head(db: &mut SqliteConnection, change: &RepoChange) -> Result<RepoId, 
             .execute(&mut *db)
             .await?;
         if moved.rows_affected() != 1 {
-            return Err(missing());
+            return Err(StoreError::Conflict(change.did.clone()));
         }
     }
     Ok(before.id)
