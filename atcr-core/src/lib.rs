@@ -1,8 +1,7 @@
 //! The ground that atcr stands on: names, digests and records as types that cannot be built wrong, the four traits
 //! that everything else is written against, and the egress gate.
 //!
-//! atcr is an OCI container registry on the AT Protocol. This crate does no I/O of its own but through
-//! [`egress::Egress`].
+//! atcr is an OCI container registry on the AT Protocol. This crate uses the network through [`egress::Egress`] only.
 //!
 //! ```
 //! use atcr_core::oci::{Reference, RepositoryName};
@@ -17,12 +16,12 @@
 //!
 //! # The traits
 //!
-//! | trait | what it is | here in memory |
-//! |---|---|---|
-//! | [`ManifestStore`] | manifests, tags, referrers | [`manifest_store::MemoryManifestStore`] |
-//! | [`BlobStore`] | blobs and their uploads | [`blob_store::MemoryBlobStore`] |
-//! | [`Authorizer`] | who is calling, and may they | [`authorizer::OpenAuthorizer`] |
-//! | [`DidResolver`] | DID → document | [`did_resolver::StaticResolver`] |
+//! | trait | what it is | here in memory | here on a filesystem |
+//! |---|---|---|---|
+//! | [`ManifestStore`] | manifests, tags, referrers | [`manifest_store::MemoryManifestStore`] | [`manifest_store::FilesystemManifestStore`] |
+//! | [`BlobStore`] | blobs and their uploads | [`blob_store::MemoryBlobStore`] | [`blob_store::FilesystemBlobStore`] |
+//! | [`Authorizer`] | who is calling, and may they | [`authorizer::OpenAuthorizer`] | |
+//! | [`DidResolver`] | DID → document | [`did_resolver::StaticResolver`] | |
 //!
 //! Each comes with a suite of checks for other implementations, in its module `contract` (feature `contract`).
 
@@ -33,6 +32,8 @@ pub mod crypto;
 pub mod did_resolver;
 pub mod egress;
 mod error;
+#[cfg(unix)]
+pub mod files;
 pub mod lexicon;
 pub mod manifest_store;
 pub mod methods;

@@ -29,6 +29,12 @@ pub trait Authorizer: Debug + Send + Sync + 'static {
         credentials: &Credentials,
         resource: &Resource<'_>,
     ) -> Result<Principal, Rejection>;
+
+    /// Whether anybody may pull from this repository, signed in or not. A blob is mounted from there although the
+    /// caller's token names the target of the mount alone. It is not unless an implementation says so.
+    async fn is_public(&self, _repository: &RepositoryName) -> bool {
+        false
+    }
 }
 
 /// What a request is about to touch.

@@ -1,7 +1,9 @@
-//! The store of a registry's blobs: the trait, and its implementation in memory.
+//! The store of a registry's blobs: the trait, and its implementations in memory and on a filesystem.
 
 #[cfg(any(test, feature = "contract"))]
 pub mod contract;
+#[cfg(unix)]
+mod filesystem;
 mod memory;
 
 use std::fmt::Debug;
@@ -11,6 +13,8 @@ use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use url::Url;
 
+#[cfg(unix)]
+pub use filesystem::FilesystemBlobStore;
 pub use memory::MemoryBlobStore;
 
 use crate::access::Access;

@@ -1,7 +1,9 @@
-//! The store of a registry's manifests and tags: the trait, and its implementation in memory.
+//! The store of a registry's manifests and tags: the trait, and its implementations in memory and on a filesystem.
 
 #[cfg(any(test, feature = "contract"))]
 pub mod contract;
+#[cfg(unix)]
+mod filesystem;
 mod memory;
 
 use std::collections::BTreeMap;
@@ -9,6 +11,8 @@ use std::fmt::Debug;
 
 use async_trait::async_trait;
 
+#[cfg(unix)]
+pub use filesystem::FilesystemManifestStore;
 pub use memory::MemoryManifestStore;
 
 use crate::access::{Access, Principal};

@@ -22,3 +22,10 @@ impl Tag {
 }
 
 string_format!(Tag);
+
+// Order and equality are those of the text.
+impl std::borrow::Borrow<str> for Tag {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
