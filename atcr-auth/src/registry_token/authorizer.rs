@@ -121,4 +121,9 @@ impl Authorizer for TokenAuthorizer {
             )),
         }
     }
+
+    async fn is_public(&self, repository: &RepositoryName) -> bool {
+        let granted = self.policy.actions(&Principal::Anonymous, repository, &[Action::Pull]).await;
+        granted.is_ok_and(|granted| granted.contains(&Action::Pull))
+    }
 }

@@ -49,10 +49,10 @@ impl Call {
         Ok(self.shared.authorizer.authorize(&self.credentials, resource).await?)
     }
 
-    /// Whether the caller may pull from this repository.
+    /// Whether the caller may pull from this repository, by these credentials or because everybody may.
     pub(crate) async fn may_pull(&self, name: &RepositoryName) -> bool {
-        let resource = Resource::Repository(name, Action::Pull);
-        self.shared.authorizer.authorize(&self.credentials, &resource).await.is_ok()
+        let (authorizer, resource) = (&self.shared.authorizer, Resource::Repository(name, Action::Pull));
+        authorizer.authorize(&self.credentials, &resource).await.is_ok() || authorizer.is_public(name).await
     }
 
     /// A place among the caller's uploads.

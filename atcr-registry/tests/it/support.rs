@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use atcr_core::authorizer::{Action, Authorizer, Credentials, Rejection, Resource};
 use atcr_core::blob_store::MemoryBlobStore;
 use atcr_core::manifest_store::MemoryManifestStore;
-use atcr_core::oci::{Digest, MediaType};
+use atcr_core::oci::{Digest, MediaType, RepositoryName};
 use atcr_core::{Account, BlobStore, Principal, Proof};
 use atcr_registry::{Registry, RegistryBuilder};
 use axum::body::Body;
@@ -201,7 +201,8 @@ pub(crate) fn guarded() -> Peer {
 
 /// The caller of the bearer token `name` may do everything below `name/`, and everybody may pull what is called
 /// `…/public`; below `shared/` everybody with a token may do everything. With `name:push` only that action is granted.
-/// Who may do what below `down/` cannot be found out.
+/// What is below `open/` is public, though each pull from there needs a token that names it. Who may do what below
+/// `down/` cannot be found out.
 #[derive(Debug)]
 pub(crate) struct ByToken;
 
@@ -238,7 +239,9 @@ impl Authorizer for ByToken {
                     return Err(Rejection::Unavailable { what: "the directory".to_owned(), source });
                 }
                 let public = last == "public" && *action == Action::Pull;
-                let own = owner == name || (owner == "shared" && !name.is_empty());
+                let own = owner == name
+                    || owner == "open" && name == "publisher"
+                    || (owner == "shared" && !name.is_empty());
                 if public || (own && granted.contains(action.as_str())) {
                     Ok(principal)
                 } else if name.is_empty() {
@@ -248,5 +251,9 @@ impl Authorizer for ByToken {
                 }
             }
         }
+    }
+
+    async fn is_public(&self, repository: &RepositoryName) -> bool {
+        repository.as_str().starts_with("open/")
     }
 }

@@ -170,6 +170,16 @@ async fn a_blob_is_mounted_from_a_repository_that_the_caller_may_read() {
 }
 
 #[tokio::test]
+async fn a_blob_is_mounted_from_where_everybody_may_pull_with_a_token_for_the_target_alone() {
+    let peer = guarded();
+    let digest = peer.with_token("publisher").push_blob("open/app", b"abc").await;
+    let alice = peer.with_token("alice");
+    alice.get(&format!("/v2/open/app/blobs/{digest}")).await.fails(403, "DENIED");
+    alice.post(&format!("/v2/alice/app/blobs/uploads/?mount={digest}&from=open/app"), ()).await.is(201);
+    alice.head(&format!("/v2/alice/app/blobs/{digest}")).await.is(200);
+}
+
+#[tokio::test]
 async fn a_mount_that_is_refused_is_an_upload() {
     let peer = guarded();
     let (alice, bob) = (peer.with_token("alice"), peer.with_token("bob"));
