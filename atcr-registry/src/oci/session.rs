@@ -8,6 +8,9 @@
 //! expiry (5 bytes, seconds since 1970), offset (LEB128), the store's state (the rest), HMAC-SHA256 cut to 16 bytes.
 
 use std::fmt;
+use std::fs;
+use std::io::{self, ErrorKind, Write as _};
+use std::path::Path;
 use std::time::Duration;
 
 use atcr_core::blob_store::UploadState;
@@ -41,6 +44,38 @@ impl SessionKey {
         let mut bytes = [0; 32];
         getrandom::fill(&mut bytes).expect("the operating system gives random bytes");
         Self(bytes)
+    }
+
+    /// The key in this file, which is made with a random key, readable by its owner alone, when it is not there. So
+    /// uploads survive a restart; the replicas of a registry need the same file.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let read = || {
+            let bytes = fs::read(path)?;
+            let wrong =
+                || io::Error::new(ErrorKind::InvalidData, format!("{} is not 32 bytes", path.display()));
+            bytes.try_into().map(Self).map_err(|_| wrong())
+        };
+        match read() {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            read => return read,
+        }
+        let key = Self::random();
+        // Whole or not at all: another replica may be doing the same.
+        let mut new = path.as_os_str().to_owned();
+        new.push(format!(".{}", Uuid::new_v4()));
+        let mut options = fs::File::options();
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let mut file = options.create_new(true).write(true).open(&new)?;
+        file.write_all(&key.0)?;
+        file.sync_all()?;
+        let placed = fs::hard_link(&new, path);
+        fs::remove_file(&new)?;
+        match placed {
+            Ok(()) => Ok(key),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => read(),
+            Err(error) => Err(error),
+        }
     }
 
     fn mac(&self, access: &Access, id: Uuid, payload: &[u8]) -> Hmac<Sha256> {
@@ -218,6 +253,23 @@ mod tests {
     fn is_short() {
         let alice = access("did:plc:alice", "a/b");
         assert!(codec(1, None).seal(&session(1 << 30, &[0; 200]), &alice, NOW).len() < 350);
+    }
+
+    #[test]
+    fn a_key_in_a_file_is_made_once_and_read_by_its_owner_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("key");
+        let keys: Vec<_> = std::thread::scope(|scope| {
+            let open = || SessionKey::open(&path).unwrap().0;
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(open)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert!(keys.iter().all(|key| *key == keys[0]), "one key for all");
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+        #[cfg(unix)]
+        assert_eq!(std::os::unix::fs::MetadataExt::mode(&fs::metadata(&path).unwrap()) & 0o777, 0o600);
+        fs::write(&path, "short").unwrap();
+        assert_eq!(SessionKey::open(&path).unwrap_err().kind(), ErrorKind::InvalidData);
     }
 
     #[test]
