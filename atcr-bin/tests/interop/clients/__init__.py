@@ -2,9 +2,10 @@
 
 from clients.buildah import Buildah
 from clients.crane import Crane
+from clients.ctr import Ctr
 from clients.oras import Oras
 from clients.podman import Podman
 from clients.regctl import Regctl
 from clients.skopeo import Skopeo
 
-ALL = [Skopeo, Podman, Buildah, Crane, Regctl, Oras]
+ALL = [Skopeo, Podman, Buildah, Ctr, Crane, Regctl, Oras]

@@ -49,6 +49,9 @@ class Client:
     def set_up(self):
         """Environment and settings before the first operation."""
 
+    def close(self):
+        """Ends what `set_up` has started."""
+
     @classmethod
     def version(cls, shell):
         """The version, as the program reports it."""
