@@ -73,6 +73,21 @@ mod tests {
     }
 
     #[test]
+    fn a_secret_key_is_read_from_the_text_that_other_tools_write() {
+        // The scalar 1, as the multicodec and multibase registries have it.
+        let mut one = [0; 32];
+        one[31] = 1;
+        for (curve, codec) in [(Curve::P256, [0x86, 0x26]), (Curve::K256, [0x81, 0x26])] {
+            let text = format!("z{}", bs58::encode([&codec[..], &one].concat()).into_string());
+            let key = SigningKey::from_multikey(&text).unwrap();
+            assert_eq!((key.curve(), key.to_bytes(), key.to_multikey()), (curve, one, text));
+        }
+        let public = SigningKey::generate(Curve::K256).unwrap().public_key().to_multikey();
+        assert_eq!(SigningKey::from_multikey(&public).unwrap_err(), KeyError::Kind);
+        assert_eq!(SigningKey::from_multikey("z").unwrap_err(), KeyError::Encoding);
+    }
+
+    #[test]
     fn what_is_signed_verifies_with_low_s_and_nothing_else_does() {
         for curve in [Curve::P256, Curve::K256] {
             for n in 0..50u32 {

@@ -140,7 +140,7 @@ impl PublicKey {
     }
 }
 
-fn base58btc(text: &str) -> Result<Vec<u8>, KeyError> {
+pub(super) fn base58btc(text: &str) -> Result<Vec<u8>, KeyError> {
     // No key is near this long; the decoder is quadratic.
     if text.len() > 200 {
         return Err(KeyError::Encoding);

@@ -5,6 +5,10 @@ use k256::ecdsa::signature::Signer as _;
 use super::public_key::Inner as Public;
 use super::{Curve, KeyError, PublicKey};
 
+/// Multicodec varints of the two kinds of secret key: p256-priv and secp256k1-priv.
+const P256_PRIV: [u8; 2] = [0x86, 0x26];
+const K256_PRIV: [u8; 2] = [0x81, 0x26];
+
 /// A private key. Its `Debug` form shows the public key only.
 #[derive(Clone)]
 pub struct SigningKey(Inner);
@@ -43,6 +47,30 @@ impl SigningKey {
             Inner::P256(key) => key.to_bytes().into(),
             Inner::K256(key) => key.to_bytes().into(),
         }
+    }
+
+    /// Reads a secret key as multibase text: `z…`, base58btc of its multicodec and its scalar.
+    pub fn from_multikey(text: &str) -> Result<Self, KeyError> {
+        let bytes = super::public_key::base58btc(text)?;
+        let (codec, scalar) = bytes.split_at_checked(2).ok_or(KeyError::Encoding)?;
+        if codec == P256_PRIV {
+            Self::from_bytes(Curve::P256, scalar)
+        } else if codec == K256_PRIV {
+            Self::from_bytes(Curve::K256, scalar)
+        } else {
+            Err(KeyError::Kind)
+        }
+    }
+
+    /// The secret key as multibase text, which other tools of the network read too: the secret itself.
+    pub fn to_multikey(&self) -> String {
+        let codec = match self.curve() {
+            Curve::P256 => P256_PRIV,
+            Curve::K256 => K256_PRIV,
+        };
+        let mut bytes = codec.to_vec();
+        bytes.extend(self.to_bytes());
+        format!("z{}", bs58::encode(bytes).into_string())
     }
 
     /// The curve.
