@@ -9,6 +9,7 @@
 //! - [`store`]: where repos are kept; SQLite is the one that is built in
 //! - [`blobs`]: the files that records refer to
 //! - [`xrpc`]: all of it as an axum router, the event stream included
+//! - [`crawlers`]: relays that are asked to follow
 //! - [`plc`]: did:plc operations, logs and documents
 //! - `accounts` (feature): a development server with accounts and a PLC directory of its own
 //!
@@ -46,6 +47,7 @@ pub mod accounts;
 pub mod blobs;
 pub mod cbor;
 mod clock;
+pub mod crawlers;
 pub mod plc;
 pub mod repo;
 #[cfg(feature = "accounts")]
@@ -54,6 +56,7 @@ pub mod store;
 pub mod xrpc;
 
 pub use clock::Clock;
+pub use crawlers::Crawlers;
 
 pub use repo::{
     Applied, Expect, KeyStore, MemoryKeys, NewRepo, RepoError, Repos, Swap, Write, WriteAction, WriteResult,

@@ -123,6 +123,10 @@ impl PlcDirectory for Directory {
         Ok(())
     }
 
+    async fn audit_log(&self, did: &Did) -> Result<Vec<LogEntry>, PlcError> {
+        Self::audit_log(self, did).await
+    }
+
     async fn last(&self, did: &Did) -> Result<Operation, PlcError> {
         let log = self.audit_log(did).await?;
         let newest = log.into_iter().rev().find(|entry| !entry.nullified);

@@ -1,16 +1,20 @@
+use std::error::Error as _;
+
 use async_trait::async_trait;
 use atcr_core::egress::{Egress, EgressError};
 use atcr_core::syntax::Did;
-use bytes::Bytes;
 use http::{Method, StatusCode};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use url::Url;
 
-use super::{Operation, PlcDirectory, PlcError};
+use super::{LogEntry, Operation, PlcDirectory, PlcError};
 
-/// The longest answer that is read: documents and operations have a few hundred bytes.
+/// The longest document or operation that is read: they have a few hundred bytes.
 const MAX_ANSWER: usize = 256 * 1024;
+/// The longest log that is read. plc.directory takes a hundred operations a week for one DID.
+const MAX_LOG: usize = 4 * 1024 * 1024;
 
 /// A PLC directory somewhere else, such as `https://plc.directory`, reached through the egress gate.
 #[derive(Debug, Clone)]
@@ -32,13 +36,26 @@ impl HttpDirectory {
         Ok(url)
     }
 
-    async fn get(&self, did: &Did, rest: &[&str]) -> Result<Bytes, PlcError> {
-        match self.egress.get(self.url(did, rest)?, MAX_ANSWER).await {
-            Ok(bytes) => Ok(bytes),
+    async fn get<T: DeserializeOwned>(&self, did: &Did, rest: &[&str], limit: usize) -> Result<T, PlcError> {
+        match self.egress.get(self.url(did, rest)?, limit).await {
+            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| {
+                PlcError::Unavailable(format!("{} gave an answer that cannot be read: {error}", self.base))
+            }),
             Err(EgressError::Status { status, body, .. }) => Err(refused(did, status, &body)),
-            Err(error) => Err(PlcError::Unavailable(error.to_string())),
+            Err(error) => Err(unavailable(&error)),
         }
     }
+}
+
+/// The failure with its causes: this error has no source of its own.
+fn unavailable(error: &EgressError) -> PlcError {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text.push_str(&format!(": {inner}"));
+        cause = inner.source();
+    }
+    PlcError::Unavailable(text)
 }
 
 fn refused(did: &Did, status: StatusCode, body: &[u8]) -> PlcError {
@@ -60,14 +77,10 @@ fn refused(did: &Did, status: StatusCode, body: &[u8]) -> PlcError {
 #[async_trait]
 impl PlcDirectory for HttpDirectory {
     async fn submit(&self, did: &Did, operation: &Operation) -> Result<(), PlcError> {
-        let unavailable = |error: EgressError| PlcError::Unavailable(error.to_string());
         let url = self.url(did, &[])?;
-        let request = self.egress.request(Method::POST, url).map_err(unavailable)?.json(operation);
-        let response = self
-            .egress
-            .send(request.timeout(self.egress.policy().total_timeout))
-            .await
-            .map_err(unavailable)?;
+        let request = self.egress.request(Method::POST, url).map_err(|e| unavailable(&e))?.json(operation);
+        let request = request.timeout(self.egress.policy().total_timeout);
+        let response = self.egress.send(request).await.map_err(|e| unavailable(&e))?;
         let status = response.status();
         if status.is_success() {
             return Ok(());
@@ -76,13 +89,15 @@ impl PlcDirectory for HttpDirectory {
         Err(refused(did, status, &body))
     }
 
+    async fn audit_log(&self, did: &Did) -> Result<Vec<LogEntry>, PlcError> {
+        self.get(did, &["log", "audit"], MAX_LOG).await
+    }
+
     async fn last(&self, did: &Did) -> Result<Operation, PlcError> {
-        let bytes = self.get(did, &["log", "last"]).await?;
-        serde_json::from_slice(&bytes).map_err(|error| PlcError::Unavailable(error.to_string()))
+        self.get(did, &["log", "last"], MAX_ANSWER).await
     }
 
     async fn document(&self, did: &Did) -> Result<Value, PlcError> {
-        let bytes = self.get(did, &[]).await?;
-        serde_json::from_slice(&bytes).map_err(|error| PlcError::Unavailable(error.to_string()))
+        self.get(did, &[], MAX_ANSWER).await
     }
 }

@@ -25,6 +25,10 @@ pub trait PlcDirectory: Send + Sync + 'static {
     /// Hands in a signed operation. It is in effect once this returns.
     async fn submit(&self, did: &Did, operation: &Operation) -> Result<(), PlcError>;
 
+    /// The whole log of a DID, nullified operations included, oldest first, as the directory tells it:
+    /// [`validate_log`] judges it.
+    async fn audit_log(&self, did: &Did) -> Result<Vec<LogEntry>, PlcError>;
+
     /// The newest operation in effect, which the next one names as its `prev`.
     async fn last(&self, did: &Did) -> Result<Operation, PlcError>;
 

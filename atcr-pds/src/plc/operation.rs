@@ -109,17 +109,25 @@ impl PlcState {
         self.signed(Some(prev.cid().to_string()), key)
     }
 
+    /// The operation that puts this state after `prev`, as JSON without `sig`: what somebody else, who has a rotation
+    /// key of `prev`, is asked to sign and submit.
+    pub fn unsigned(self, prev: &Operation) -> serde_json::Value {
+        let operation = Operation::Update(self.update(Some(prev.cid().to_string())));
+        let mut json =
+            serde_json::to_value(operation).expect("strings, lists and maps of strings have a JSON form");
+        if let Some(fields) = json.as_object_mut() {
+            fields.remove("sig");
+        }
+        json
+    }
+
     fn signed(self, prev: Option<String>, key: &SigningKey) -> Operation {
+        Operation::Update(self.update(prev)).sign(key)
+    }
+
+    fn update(self, prev: Option<String>) -> Update {
         let Self { rotation_keys, verification_methods, also_known_as, services } = self;
-        Operation::Update(Update {
-            rotation_keys,
-            verification_methods,
-            also_known_as,
-            services,
-            prev,
-            sig: String::new(),
-        })
-        .sign(key)
+        Update { rotation_keys, verification_methods, also_known_as, services, prev, sig: String::new() }
     }
 }
 

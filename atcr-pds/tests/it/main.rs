@@ -4,6 +4,7 @@
 mod blobs;
 mod car;
 mod crash;
+mod crawlers;
 mod data_model;
 mod events;
 mod export;

@@ -6,7 +6,7 @@ use atcr_core::syntax::Did;
 use atcr_pds::Clock;
 use atcr_pds::accounts::{AccountError, Pds, PdsConfig};
 use atcr_pds::plc::directory::Directory;
-use atcr_pds::plc::{Operation, PlcDirectory, PlcError};
+use atcr_pds::plc::{LogEntry, Operation, PlcDirectory, PlcError};
 use http::{Method, StatusCode};
 use serde_json::json;
 
@@ -134,6 +134,11 @@ impl PlcDirectory for Unreliable {
     async fn submit(&self, did: &Did, operation: &Operation) -> Result<(), PlcError> {
         self.check()?;
         self.directory.submit(did, operation).await
+    }
+
+    async fn audit_log(&self, did: &Did) -> Result<Vec<LogEntry>, PlcError> {
+        self.check()?;
+        self.directory.audit_log(did).await
     }
 
     async fn last(&self, did: &Did) -> Result<Operation, PlcError> {

@@ -182,6 +182,7 @@ async fn a_directory_over_http_answers_as_the_one_in_process() {
     let bad = state(&[&evil], "x.test").follow(&genesis, &evil);
     assert!(matches!(remote.submit(&did, &bad).await, Err(PlcError::InvalidSignature)));
     assert_eq!(remote.last(&did).await.unwrap(), genesis);
+    assert_eq!(remote.audit_log(&did).await.unwrap(), local.audit_log(&did).await.unwrap());
     assert_eq!(remote.document(&did).await.unwrap(), local.document(&did).await.unwrap());
     remote.submit(&did, &Operation::tombstone(&genesis, &high)).await.unwrap();
     assert!(matches!(remote.document(&did).await, Err(PlcError::Tombstoned(_))));
