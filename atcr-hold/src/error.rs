@@ -1,10 +1,12 @@
 use std::path::PathBuf;
 
 use atcr_core::crypto::KeyError;
+use atcr_core::syntax::Did;
 use atcr_pds::blobs::BlobError;
 use atcr_pds::cbor::{CborError, DataError};
 use url::Url;
 
+use crate::identity::IdentityError;
 use crate::storage::StorageError;
 
 /// Why a hold could not be opened, or one of its own tasks failed.
@@ -34,8 +36,29 @@ pub enum HoldError {
         /// Which directory.
         path: PathBuf,
     },
+    /// The data directory holds the repo of another identity.
+    #[error(
+        "{} holds the repo of {stored}, but the hold is to be {configured}; set its identity back, or choose another data directory", path.display()
+    )]
+    OtherIdentity {
+        /// Which directory.
+        path: PathBuf,
+        /// Whose repo is there.
+        stored: Did,
+        /// Who the hold is to be.
+        configured: Did,
+    },
+    /// There is no repo in the data directory.
+    #[error("{} holds no repo; is it the data directory of a hold that was started before?", path.display())]
+    NoRepo {
+        /// Which directory.
+        path: PathBuf,
+    },
+    /// The hold cannot be who it is to be.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
     /// A key file has something else in it.
-    #[error("{} does not hold a key: {reason}; restore it from a backup, since a new key makes a new identity", path.display())]
+    #[error("{} does not hold a key: {reason}; restore it from a backup", path.display())]
     KeyFile {
         /// Which one.
         path: PathBuf,

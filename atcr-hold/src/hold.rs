@@ -1,20 +1,24 @@
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use atcr_auth::Clock;
 use atcr_core::DidResolver;
-use atcr_core::crypto::SigningKey;
+use atcr_core::crypto::{PublicKey, SigningKey};
 use atcr_core::syntax::Did;
 use atcr_pds::blobs::{Blobs, DEFAULT_BLOB_LIMIT, DirectoryBlobs};
 use atcr_pds::xrpc::{BuiltinSchemas, Server};
-use atcr_pds::{MemoryKeys, NewRepo, Repos, SqliteStore};
+use atcr_pds::{Crawlers, MemoryKeys, NewRepo, Repos, SqliteStore};
 use axum::Router;
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
+use sqlx::SqlitePool;
 use url::Url;
 
 use crate::access::{Roster, Tokens};
-use crate::identity::{self, HoldIdentity};
+use crate::identity::{self, Address, HoldIdentity, IdentityError, IdentityMethod, PlcAccount};
 use crate::repo::{CaptainSettings, HoldRepo};
 use crate::signed_url::UrlSigner;
 use crate::storage::{FilesystemStorage, ObjectStorage};
@@ -23,6 +27,11 @@ use crate::{HoldError, database, xrpc};
 
 /// How often [`Hold::maintain`] sweeps.
 const SWEEP_EVERY: Duration = Duration::from_secs(15 * 60);
+/// How long after a failed look at the directory the next one comes; it doubles each time, up to the second figure.
+const SETTLE_AGAIN: Duration = Duration::from_secs(1);
+const SETTLE_AGAIN_MAX: Duration = Duration::from_secs(10 * 60);
+/// The repo, in the data directory.
+const REPO_FILE: &str = "repo.db";
 /// How long files of the hold's own repo are kept that no record refers to, in seconds.
 const UNUSED_FILES: i64 = 24 * 3600;
 
@@ -30,10 +39,16 @@ const UNUSED_FILES: i64 = 24 * 3600;
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct HoldConfig {
-    /// Where the hold is reached: `https://hold.example.com`. It is the hold's identity (did:web) and must not change.
+    /// Where the hold is reached: `https://hold.example.com`. Of a did:web it is the identity, and must not change.
     pub public_url: Url,
+    /// How the hold is named. Default: did:web.
+    pub identity: IdentityMethod,
     /// Where keys, databases and, unless `storage` is set, blobs are kept. Made when it is not there.
     pub data_dir: PathBuf,
+    /// The file with the key that signs the repo; made when it is not there. Default: `signing.key` in `data_dir`.
+    pub signing_key: Option<PathBuf>,
+    /// Relays that are asked to follow the hold's repo. Default: none.
+    pub crawlers: Option<Crawlers>,
     /// Whose hold it is.
     pub owner: Did,
     /// Whether anyone may read. Default: no.
@@ -59,7 +74,10 @@ impl HoldConfig {
     pub fn new(public_url: Url, data_dir: impl Into<PathBuf>, owner: Did) -> Self {
         Self {
             public_url,
+            identity: IdentityMethod::Web,
             data_dir: data_dir.into(),
+            signing_key: None,
+            crawlers: None,
             owner,
             public: false,
             allow_all_crew: false,
@@ -92,26 +110,50 @@ pub(crate) struct Inner {
     pub(crate) tokens: Tokens,
     pub(crate) pds: Router,
     files: Blobs,
+    pool: SqlitePool,
+    signing_key: PublicKey,
+    plc: Option<PlcAccount>,
+    /// Whether the directory has been asked since the start.
+    settled: AtomicBool,
+    crawlers: Option<Crawlers>,
     _lock: File,
 }
 
 impl Hold {
-    /// Opens the hold, making everything that is not there: keys, databases, the repo with its captain record and the
-    /// owner's crew record. Callers are looked up with `resolver`, which should cache. Needs a tokio runtime.
+    /// Opens the hold, making everything that is not there: keys, the identity, databases, the repo with its captain
+    /// record and the owner's crew record. Callers are looked up with `resolver`, which should cache. Needs a tokio
+    /// runtime.
+    ///
+    /// A did:plc is registered at the first start, and its directory is brought up to date with the public URL and the
+    /// signing key at each. A directory that cannot be reached stops the first start, and one with a new signing key;
+    /// else the hold starts as who it is, and [`Hold::maintain`] asks again.
     pub async fn open(config: HoldConfig, resolver: Arc<dyn DidResolver>) -> Result<Self, HoldError> {
-        let directory = config.data_dir;
+        let directory = config.data_dir.clone();
         tokio::fs::create_dir_all(&directory)
             .await
             .map_err(|source| HoldError::File { path: directory.clone(), source })?;
-        let keys = directory.clone();
-        let (lock, key, url_key) = blocking(move || {
-            let lock = lock(&keys)?;
-            let signing_key = identity::signing_key(&keys.join("signing.key"))?;
-            Ok((lock, signing_key, identity::secret(&keys.join("url.key"))?))
+        let files = config.clone();
+        let (lock, key, url_key, address, plc) = blocking(move || {
+            let lock = lock(&files.data_dir)?;
+            let address = Address::new(&files.public_url)?;
+            let key = identity::signing_key(&signing_key_path(&files))?;
+            let url_key = identity::secret(&files.data_dir.join("url.key"))?;
+            let plc = match &files.identity {
+                IdentityMethod::Web => None,
+                IdentityMethod::Plc(plc) => {
+                    Some(PlcAccount::open(&files.data_dir, plc, address.clone(), key.public_key())?)
+                }
+            };
+            Ok((lock, key, url_key, address, plc))
         })
         .await?;
-        let identity = HoldIdentity::new(&config.public_url, &key.public_key())?;
-        let did = identity.did().clone();
+        let did = match &plc {
+            Some(plc) => plc.did().clone(),
+            None => address.did_web()?,
+        };
+        let public_key = key.public_key();
+        let document = address.document(&did, &public_key)?;
+        let identity = HoldIdentity::new(did.clone(), address, document);
         let pool = database::open(&directory.join("hold.db")).await?;
         let storage = match config.storage {
             Some(storage) => storage,
@@ -124,8 +166,19 @@ impl Hold {
         };
         let uploads = Uploads::open(storage, pool.clone(), config.clock.clone(), limits).await?;
 
-        let (repos, head) = open_repo(&directory, &identity, key).await?;
-        let repo = HoldRepo::new(did.clone(), repos.clone(), pool, config.clock.clone(), head);
+        let repos = open_repos(&directory, &did, key).await?;
+        let settled = match &plc {
+            Some(plc) => settle_at_start(plc, &identity, &repos, &public_key).await?,
+            None => true,
+        };
+        let (head, new) = match repos.info(&did).await? {
+            Some(info) => (info.head, false),
+            None => (repos.create(&did, NewRepo { handle: identity.handle().cloned() }).await?, true),
+        };
+        if settled {
+            identity::announce(&repos, &pool, &identity, &public_key, new).await?;
+        }
+        let repo = HoldRepo::new(did.clone(), repos.clone(), pool.clone(), config.clock.clone(), head.rev);
         let settings = CaptainSettings {
             owner: config.owner.clone(),
             public: config.public,
@@ -142,9 +195,23 @@ impl Hold {
         let pds = Server::new(repos, files.clone(), Arc::new(identity.clone()), Arc::new(tokens.clone()))
             .with_schemas(Arc::new(BuiltinSchemas))
             .router();
-        let signer = UrlSigner::new(&url_key);
-        let clock = config.clock;
-        let inner = Inner { identity, clock, uploads, signer, repo, roster, tokens, pds, files, _lock: lock };
+        let inner = Inner {
+            identity,
+            clock: config.clock,
+            uploads,
+            signer: UrlSigner::new(&url_key),
+            repo,
+            roster,
+            tokens,
+            pds,
+            files,
+            pool,
+            signing_key: public_key,
+            plc,
+            settled: AtomicBool::new(settled),
+            crawlers: config.crawlers,
+            _lock: lock,
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -190,16 +257,46 @@ impl Hold {
         Ok(swept)
     }
 
-    /// Sweeps now and then, for ever. The embedding program runs it beside the router; dropping it is safe.
+    /// Does what is due now and then, for ever: sweeps, asks relays to follow, and asks a directory again that could
+    /// not be reached at the start. The embedding program runs it beside the router; dropping it is safe.
     pub async fn maintain(&self) {
-        loop {
-            match self.sweep().await {
-                Ok(swept) if swept == Swept::default() => {}
-                Ok(swept) => tracing::info!(?swept, "idle uploads and unused blobs removed"),
-                Err(error) => tracing::warn!(%error, "the sweep failed; it is tried again later"),
+        let sweep = async {
+            loop {
+                match self.sweep().await {
+                    Ok(swept) if swept == Swept::default() => {}
+                    Ok(swept) => tracing::info!(?swept, "idle uploads and unused blobs removed"),
+                    Err(error) => tracing::warn!(%error, "the sweep failed; it is tried again later"),
+                }
+                tokio::time::sleep(SWEEP_EVERY).await;
             }
-            tokio::time::sleep(SWEEP_EVERY).await;
+        };
+        let crawl = async {
+            if let Some(crawlers) = &self.inner.crawlers {
+                crawlers.run(self.repos()).await;
+            }
+        };
+        tokio::join!(sweep, crawl, self.settle());
+    }
+
+    /// Asks the directory until it has answered.
+    async fn settle(&self) {
+        let Some(plc) = &self.inner.plc else { return };
+        let mut wait = SETTLE_AGAIN;
+        while !self.inner.settled.load(Ordering::Acquire) {
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(SETTLE_AGAIN_MAX);
+            match self.settle_now(plc).await {
+                Ok(()) => self.inner.settled.store(true, Ordering::Release),
+                Err(error) => tracing::warn!(%error, again_in = ?wait, "the identity could not be checked"),
+            }
         }
+    }
+
+    async fn settle_now(&self, plc: &PlcAccount) -> Result<(), HoldError> {
+        let Inner { identity, pool, signing_key, .. } = &*self.inner;
+        let state = plc.settle().await?;
+        identity.set_document(plc.document(&state));
+        identity::announce(self.repos(), pool, identity, signing_key, false).await
     }
 }
 
@@ -211,7 +308,7 @@ impl std::fmt::Debug for Hold {
 
 /// Two processes that write one repo would tear its history apart. The system gives the lock back when the file is
 /// closed, however the process ends.
-fn lock(directory: &Path) -> Result<File, HoldError> {
+pub(crate) fn lock(directory: &Path) -> Result<File, HoldError> {
     let path = directory.join("lock");
     let file = File::options().create(true).truncate(false).write(true).open(&path);
     let file = file.map_err(|source| HoldError::File { path: path.clone(), source })?;
@@ -222,24 +319,71 @@ fn lock(directory: &Path) -> Result<File, HoldError> {
     }
 }
 
-async fn open_repo(
-    directory: &Path,
-    identity: &HoldIdentity,
-    key: SigningKey,
-) -> Result<(Repos, atcr_core::syntax::Tid), HoldError> {
-    let did = identity.did();
-    let keys = MemoryKeys::default();
-    keys.insert(did.clone(), key);
-    let store = SqliteStore::open(&directory.join("repo.db")).await?;
-    let repos = Repos::open(Arc::new(store), Arc::new(keys)).await?;
-    let head = match repos.info(did).await? {
-        Some(info) => info.head,
-        None => repos.create(did, NewRepo { handle: identity.handle().cloned() }).await?,
-    };
-    Ok((repos, head.rev))
+/// The file of the signing key.
+pub(crate) fn signing_key_path(config: &HoldConfig) -> PathBuf {
+    config.signing_key.clone().unwrap_or_else(|| config.data_dir.join("signing.key"))
 }
 
-async fn blocking<T: Send + 'static>(
+/// Opens the store of the hold's repo. A store has the repo of one identity: what stands in it for another is not the
+/// hold's.
+async fn open_repos(directory: &Path, did: &Did, key: SigningKey) -> Result<Repos, HoldError> {
+    let keys = MemoryKeys::default();
+    keys.insert(did.clone(), key);
+    let store = SqliteStore::open(&directory.join(REPO_FILE)).await?;
+    let repos = Repos::open(Arc::new(store), Arc::new(keys)).await?;
+    if let Some(other) = repos.list_repos(None, 2).await?.into_iter().find(|repo| repo.did != *did) {
+        let (path, configured) = (directory.to_owned(), did.clone());
+        return Err(HoldError::OtherIdentity { path, stored: other.did, configured });
+    }
+    Ok(repos)
+}
+
+/// Brings the directory up to date. False when it cannot be asked now and the hold can start all the same.
+async fn settle_at_start(
+    plc: &PlcAccount,
+    identity: &HoldIdentity,
+    repos: &Repos,
+    key: &PublicKey,
+) -> Result<bool, HoldError> {
+    let error = match plc.settle().await {
+        Ok(state) => {
+            plc.remember()?;
+            identity.set_document(plc.document(&state));
+            return Ok(true);
+        }
+        Err(error) => error,
+    };
+    if !plc.is_known() {
+        return Err(error.into());
+    }
+    if let Some(info) = repos.info(plc.did()).await?
+        && identity::key_was_replaced(repos, identity, info.head, key).await?
+    {
+        return Err(IdentityError::KeyNotPublished { source: Box::new(error) }.into());
+    }
+    if !error.is_transient() {
+        return Err(error.into());
+    }
+    tracing::warn!(%error, did = %plc.did(), "the hold starts as who it was; the directory is asked again later");
+    Ok(false)
+}
+
+/// The hold's repo as a CAR file, also while the hold runs. Memory does not depend on its size.
+pub async fn export_repo(
+    data_dir: &Path,
+) -> Result<BoxStream<'static, Result<Bytes, atcr_pds::RepoError>>, HoldError> {
+    let path = data_dir.join(REPO_FILE);
+    let missing = || HoldError::NoRepo { path: data_dir.to_owned() };
+    if !tokio::fs::try_exists(&path).await.map_err(|source| HoldError::File { path: path.clone(), source })? {
+        return Err(missing());
+    }
+    let store = SqliteStore::open(&path).await?;
+    let repos = Repos::open(Arc::new(store), Arc::new(MemoryKeys::default())).await?;
+    let repo = repos.list_repos(None, 1).await?.pop().ok_or_else(missing)?;
+    Ok(repos.export(&repo.did, None).await?)
+}
+
+pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, HoldError> + Send + 'static,
 ) -> Result<T, HoldError> {
     match tokio::task::spawn_blocking(work).await {

@@ -1,6 +1,6 @@
 //! A hold: where the layers of container images are kept, by whoever wants to keep them.
 //!
-//! A hold has an identity of its own (did:web), a repo in which it says who owns it, who may use it and what it
+//! A hold has an identity of its own (did:web, or did:plc: see [`identity`]), a repo in which it says who owns it, who may use it and what it
 //! keeps, and storage for blobs. Registries and other clients upload and fetch blobs over XRPC, in the name of
 //! accounts of the AT Protocol, which prove themselves with service tokens of their PDS.
 //!
@@ -56,7 +56,7 @@ mod access;
 mod database;
 mod error;
 mod hold;
-mod identity;
+pub mod identity;
 mod repo;
 mod signed_url;
 pub mod storage;
@@ -64,5 +64,5 @@ mod uploads;
 mod xrpc;
 
 pub use error::HoldError;
-pub use hold::{Hold, HoldConfig};
+pub use hold::{Hold, HoldConfig, export_repo};
 pub use uploads::Swept;

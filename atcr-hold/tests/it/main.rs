@@ -5,6 +5,7 @@ mod access;
 mod blobs;
 mod deletion;
 mod faults;
+mod identity;
 mod manifests;
 mod pds;
 mod sweep;
