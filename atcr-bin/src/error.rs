@@ -36,6 +36,15 @@ pub enum Error {
         /// The data directory.
         path: PathBuf,
     },
+    /// A command could not do its work.
+    #[error("{what}")]
+    Command {
+        /// What did not happen, of what.
+        what: String,
+        /// Why not.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// One of the libraries could not be started.
     #[error("{what} cannot be started")]
     Start {
@@ -55,6 +64,13 @@ impl Error {
     ) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
         move |source| Self::File { path, action, source }
+    }
+
+    /// For `map_err`: a command that did not do its work.
+    pub(crate) fn command<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
+        what: impl Into<String>,
+    ) -> impl FnOnce(E) -> Self {
+        move |source| Self::Command { what: what.into(), source: source.into() }
     }
 
     /// For `map_err`: a part that could not be started.

@@ -1,10 +1,9 @@
 //! `atcr-hold`: the service that keeps the blobs of images.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use atcr_bin::config::{self, HoldConfig};
-use atcr_bin::{Error, hold, logging};
+use atcr_bin::cli::ServerCommand;
+use atcr_bin::hold::{self, IdentityCommand, RepoCommand};
 use clap::{Parser, Subcommand};
 
 /// A hold: storage for images, with an identity of its own.
@@ -17,35 +16,20 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serves until SIGTERM or SIGINT.
-    Serve {
-        /// The configuration file. Without it, defaults and the environment.
-        #[arg(long)]
-        config: Option<PathBuf>,
-    },
-    /// The configuration file.
+    #[command(flatten)]
+    Server(ServerCommand),
+    /// Who the hold is, and its entry in a PLC directory.
     #[command(subcommand)]
-    Config(ConfigCommand),
-}
-
-#[derive(Debug, Subcommand)]
-enum ConfigCommand {
-    /// Writes a commented configuration with every setting: to a new file, or to standard output.
-    Init {
-        /// The file; it must not exist.
-        file: Option<PathBuf>,
-    },
+    Identity(IdentityCommand),
+    /// The hold's repo: its captain, crew and layer records.
+    #[command(subcommand)]
+    Repo(RepoCommand),
 }
 
 fn main() -> ExitCode {
     atcr_bin::exit(match Cli::parse().command {
-        Command::Serve { config } => serve(config),
-        Command::Config(ConfigCommand::Init { file }) => config::init::<HoldConfig>(file.as_deref()),
+        Command::Server(command) => command.run(hold::run),
+        Command::Identity(command) => command.run(),
+        Command::Repo(command) => command.run(),
     })
-}
-
-fn serve(file: Option<PathBuf>) -> Result<(), Error> {
-    let config: HoldConfig = config::load(file.as_deref(), std::env::vars())?;
-    logging::start(&config.log.level, config.log.format.into());
-    atcr_bin::block_on(hold::run(config))
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use atcr_bin::config::DidMethod;
 use atcr_bin::dev::{self, DevOptions};
 use atcr_bin::logging::{self, LogFormat};
 use clap::{Parser, Subcommand};
@@ -27,6 +28,9 @@ enum Command {
         /// removed at the end, when not given.
         #[arg(long)]
         data_dir: Option<PathBuf>,
+        /// How the hold is named.
+        #[arg(long, value_enum, default_value_t)]
+        hold_identity: DidMethod,
         /// Prints one line of JSON when ready, and nothing else.
         #[arg(long)]
         json: bool,
@@ -43,7 +47,9 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let Command::Dev { port, data_dir, json, sparse_images, log, log_format } = Cli::parse().command;
+    let Command::Dev { port, data_dir, hold_identity, json, sparse_images, log, log_format } =
+        Cli::parse().command;
     logging::start(&log, log_format);
-    atcr_bin::exit(atcr_bin::block_on(dev::run(DevOptions { port, data_dir, json, sparse_images })))
+    let options = DevOptions { port, data_dir, hold_identity, json, sparse_images };
+    atcr_bin::exit(atcr_bin::block_on(dev::run(options)))
 }

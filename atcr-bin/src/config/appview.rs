@@ -103,4 +103,8 @@ impl Config for AppViewConfig {
         ("TEST_MODE", "server.test_mode"),
     ];
     const TEMPLATE: &'static str = include_str!("../../config/appview.yaml");
+
+    fn log(&self) -> &super::Log {
+        &self.log
+    }
 }

@@ -28,17 +28,25 @@ pub struct HoldConfig {
 pub struct Server {
     /// Where it listens.
     pub addr: String,
-    /// The URL that everybody reaches it at; its identity comes from it.
+    /// The URL that everybody reaches it at; a did:web is made of it.
     pub public_url: Option<Url>,
     /// Whether anybody may read.
     pub public: bool,
+    /// Relays that are asked to follow the hold.
+    pub relays: Vec<Url>,
     /// Lets requests reach this machine: development only.
     pub test_mode: bool,
 }
 
 impl Default for Server {
     fn default() -> Self {
-        Self { addr: ":8080".to_owned(), public_url: None, public: false, test_mode: false }
+        Self {
+            addr: ":8080".to_owned(),
+            public_url: None,
+            public: false,
+            relays: Vec::new(),
+            test_mode: false,
+        }
     }
 }
 
@@ -60,15 +68,41 @@ pub struct Registration {
 pub struct Database {
     /// The folder of the repo, the upload ledger and the keys.
     pub path: PathBuf,
-    /// The PLC directory, where the DIDs of the crew are resolved.
+    /// The file of the key that signs the repo.
+    pub key_path: Option<PathBuf>,
+    /// How the hold is named.
+    pub did_method: DidMethod,
+    /// A did:plc that exists already.
+    pub did: Option<Did>,
+    /// The PLC directory, where the DIDs of the crew are resolved, and the hold's own is registered.
     pub plc_directory_url: Url,
+    /// The file of the key that signs operations of the hold's did:plc.
+    pub rotation_key_path: Option<PathBuf>,
+    /// A rotation key of the operator's (did:key) that stands before the hold's.
+    pub recovery_key: Option<String>,
+}
+
+/// How a hold is named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum DidMethod {
+    /// did:web, made of the public URL.
+    #[default]
+    Web,
+    /// did:plc, kept in a directory.
+    Plc,
 }
 
 impl Default for Database {
     fn default() -> Self {
         Self {
             path: PathBuf::from("/var/lib/atcr-hold"),
+            key_path: None,
+            did_method: DidMethod::Web,
+            did: None,
             plc_directory_url: Url::parse("https://plc.directory").expect("a constant URL"),
+            rotation_key_path: None,
+            recovery_key: None,
         }
     }
 }
@@ -118,8 +152,13 @@ impl Config for HoldConfig {
         ("HOLD_OWNER", "registration.owner_did"),
         ("HOLD_ALLOW_ALL_CREW", "registration.allow_all_crew"),
         ("HOLD_DATABASE_DIR", "database.path"),
+        ("HOLD_KEY_PATH", "database.key_path"),
         ("STORAGE_ROOT_DIR", "storage.root_dir"),
         ("TEST_MODE", "server.test_mode"),
     ];
     const TEMPLATE: &'static str = include_str!("../../config/hold.yaml");
+
+    fn log(&self) -> &Log {
+        &self.log
+    }
 }

@@ -8,7 +8,7 @@ mod layers;
 use std::path::PathBuf;
 
 pub use appview::AppViewConfig;
-pub use hold::{HoldConfig, Log, LogFormat};
+pub use hold::{DidMethod, HoldConfig, Log, LogFormat};
 pub use init::init;
 pub use layers::load;
 
@@ -73,4 +73,7 @@ pub trait Config: serde::Serialize + serde::de::DeserializeOwned + Default {
     const ENV_ALIASES: &'static [(&'static str, &'static str)];
     /// The commented file that `config init` writes: every setting with its default.
     const TEMPLATE: &'static str;
+
+    /// How it logs.
+    fn log(&self) -> &Log;
 }

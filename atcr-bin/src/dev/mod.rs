@@ -13,8 +13,10 @@ use std::time::Duration;
 use atcr_core::egress::{Egress, EgressPolicy};
 use atcr_core::syntax::{Did, Handle};
 use atcr_core::xrpc::XrpcClient;
+use atcr_hold::identity::{IdentityMethod, PlcIdentity};
 use atcr_pds::Clock;
 use atcr_pds::accounts::{Pds, PdsConfig};
+use atcr_pds::plc::HttpDirectory;
 use atcr_pds::plc::directory::Directory;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -23,7 +25,8 @@ use url::Url;
 
 use crate::Error;
 use crate::appview::{self, AppViewSettings};
-use crate::hold::{self, HoldSettings};
+use crate::config::DidMethod;
+use crate::hold;
 use crate::serve::{self, Shutdown};
 
 use report::{DevAccount, Ready};
@@ -36,6 +39,8 @@ pub struct DevOptions {
     pub port: u16,
     /// Where everything is kept; a temporary folder when absent.
     pub data_dir: Option<PathBuf>,
+    /// How the hold is named.
+    pub hold_identity: DidMethod,
     /// One line of JSON on standard output instead of text for people.
     pub json: bool,
     /// Takes images some of whose blobs are not there.
@@ -128,19 +133,20 @@ impl Network {
         let owner = accounts.first().map(|account| account.did.clone());
         let owner =
             owner.ok_or(Error::Start { what: "the hold", source: "there is no account to own it".into() })?;
-        let opened = hold::open(HoldSettings {
-            public_url: hold_url.clone(),
-            data_dir: data_dir.join("hold"),
+        let mut hold_config = atcr_hold::HoldConfig::new(hold_url.clone(), data_dir.join("hold"), owner);
+        hold_config.public = true;
+        hold_config.allow_all_crew = true;
+        if options.hold_identity == DidMethod::Plc {
+            let directory = HttpDirectory::new(egress.clone(), plc_url.clone());
+            hold_config.identity = IdentityMethod::Plc(PlcIdentity::new(Arc::new(directory)));
+        }
+        let settings = hold::Settings {
+            hold: hold_config,
             storage_dir: None,
-            owner,
-            public: true,
-            allow_all_crew: true,
-            region: None,
-            max_blob_size: None,
             egress: egress.clone(),
             plc_url: plc_url.clone(),
-        })
-        .await?;
+        };
+        let opened = settings.open().await?;
         let hold_did = opened.did().clone();
         servers.spawn(serve(hold, opened.router()));
         servers.spawn(hold::maintain(opened, shutdown.clone()));

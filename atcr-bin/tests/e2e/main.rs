@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
 
 mod cli;
+mod hold;
 mod outage;
 mod push_pull;
+mod repo;
 mod support;

@@ -44,8 +44,12 @@ pub(crate) struct Dev {
 
 impl Dev {
     pub(crate) fn start(data_dir: &Path) -> Self {
+        Self::start_with(data_dir, &[])
+    }
+
+    pub(crate) fn start_with(data_dir: &Path, options: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_atcr"));
-        command.args(["dev", "--json", "--port", "0", "--data-dir"]).arg(data_dir);
+        command.args(["dev", "--json", "--port", "0", "--data-dir"]).arg(data_dir).args(options);
         let (process, line) = start(command);
         Self { process, ready: serde_json::from_str(&line).unwrap() }
     }
@@ -57,6 +61,65 @@ impl Dev {
     pub(crate) fn account(&self, n: usize) -> Account {
         let field = |name: &str| self.ready["accounts"][n][name].as_str().unwrap().to_owned();
         Account { handle: field("handle"), did: field("did"), password: field("password") }
+    }
+}
+
+/// A hold of its own, with its settings.
+pub(crate) struct HoldProcess {
+    settings: Vec<(String, String)>,
+}
+
+impl HoldProcess {
+    /// One on a free port that keeps its data in this folder, owned by nobody in particular.
+    pub(crate) fn new(data_dir: &Path, settings: &[(&str, &str)]) -> Self {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let given = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let own = [
+            ("HOLD_SERVER_ADDR", format!("127.0.0.1:{port}")),
+            ("HOLD_SERVER_PUBLIC_URL", format!("http://localhost:{port}")),
+            ("HOLD_SERVER_TEST_MODE", "true".to_owned()),
+            ("HOLD_REGISTRATION_OWNER_DID", "did:plc:ewvi7nxzyoun6zhxrhs64oiz".to_owned()),
+            ("HOLD_DATABASE_PATH", data_dir.to_str().unwrap().to_owned()),
+            ("HOLD_DATABASE_PLC_DIRECTORY_URL", "http://localhost:1".to_owned()),
+        ];
+        let own = own.map(|(name, value)| (name.to_owned(), value));
+        Self { settings: own.into_iter().chain(given).collect() }
+    }
+
+    pub(crate) fn set(&mut self, name: &str, value: &str) {
+        self.settings.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// Where it listens.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.settings[0].1)
+    }
+
+    /// `atcr-hold` with these arguments and the settings; the last one of a name counts.
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_atcr-hold"));
+        command.args(args).env_clear().envs(self.settings.iter().cloned());
+        command
+    }
+
+    /// Runs a command to its end.
+    pub(crate) fn run(&self, args: &[&str]) -> std::process::Output {
+        self.command(args).output().unwrap()
+    }
+
+    /// Serves; comes back when it answers. Gives the DID too.
+    pub(crate) async fn serve(&self) -> (Running, String) {
+        let process = Running::spawn(self.command(&["serve"]));
+        let url = format!("{}/.well-known/atproto-did", self.url());
+        let answered = tokio::time::timeout(std::time::Duration::from_secs(60), async {
+            loop {
+                if let Ok(answer) = http().get(&url).send().await {
+                    return answer.text().await.unwrap();
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        });
+        (process, answered.await.expect("the hold starts"))
     }
 }
 

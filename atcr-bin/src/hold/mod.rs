@@ -1,0 +1,37 @@
+//! `atcr-hold`: one hold.
+
+mod identity;
+mod repo;
+mod settings;
+
+use crate::Error;
+use crate::config::HoldConfig;
+use crate::serve::{self, Shutdown};
+
+pub use identity::IdentityCommand;
+pub use repo::RepoCommand;
+
+pub(crate) use settings::Settings;
+
+use atcr_hold::Hold;
+
+/// Serves a hold until SIGTERM or SIGINT.
+pub async fn run(config: HoldConfig) -> Result<(), Error> {
+    let shutdown = Shutdown::on_signals()?;
+    let listener = serve::listen(&config.server.addr).await?;
+    let addr = config.server.addr.clone();
+    let hold = Settings::new(config)?.open().await?;
+    tracing::info!(did = %hold.did(), addr, "the hold is ready");
+    let maintenance = maintain(hold.clone(), shutdown.clone());
+    let (served, maintained) = tokio::join!(serve::serve(listener, hold.router(), shutdown), maintenance);
+    served.and(maintained)
+}
+
+/// Does the hold's own work until the order to stop.
+pub(crate) async fn maintain(hold: Hold, shutdown: Shutdown) -> Result<(), Error> {
+    tokio::select! {
+        () = hold.maintain() => {}
+        () = shutdown.ordered() => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,93 @@
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use atcr_core::crypto::PublicKey;
+use atcr_core::did_resolver::{CacheLimits, CachingResolver, NetworkResolver, PlcResolver, WebResolver};
+use atcr_core::egress::{Egress, EgressPolicy};
+use atcr_hold::Hold;
+use atcr_hold::identity::{IdentityMethod, PlcIdentity};
+use atcr_hold::storage::FilesystemStorage;
+use atcr_pds::Crawlers;
+use atcr_pds::plc::HttpDirectory;
+use url::Url;
+
+use crate::Error;
+use crate::config::{ConfigError, DidMethod, HoldConfig};
+
+/// What a hold is opened with.
+pub(crate) struct Settings {
+    pub(crate) hold: atcr_hold::HoldConfig,
+    pub(crate) storage_dir: Option<PathBuf>,
+    pub(crate) egress: Egress,
+    pub(crate) plc_url: Url,
+}
+
+impl Settings {
+    /// The settings of a configuration.
+    pub(crate) fn new(config: HoldConfig) -> Result<Self, Error> {
+        let HoldConfig { server, registration, database, storage, log: _ } = config;
+        let public_url = server.public_url.ok_or(ConfigError::Required {
+            key: "server.public_url",
+            purpose: "the URL that everybody reaches the hold at",
+            env: "HOLD_SERVER_PUBLIC_URL",
+        })?;
+        let owner = registration.owner_did.ok_or(ConfigError::Required {
+            key: "registration.owner_did",
+            purpose: "the DID of the hold's captain",
+            env: "HOLD_REGISTRATION_OWNER_DID",
+        })?;
+        let policy = if server.test_mode { EgressPolicy::development() } else { EgressPolicy::default() };
+        let egress = Egress::new(policy).map_err(Error::start("the egress gate"))?;
+        let mut hold = atcr_hold::HoldConfig::new(public_url, database.path, owner);
+        hold.signing_key = database.key_path;
+        hold.public = server.public;
+        hold.allow_all_crew = registration.allow_all_crew;
+        hold.region = registration.region;
+        hold.max_blob_size = storage.max_blob_size;
+        if !server.relays.is_empty() {
+            hold.crawlers = Some(Crawlers::new(egress.clone(), &hold.public_url, server.relays));
+        }
+        let wrong = |key: &str, value: &dyn ToString, reason: &str| ConfigError::Value {
+            key: key.to_owned(),
+            value: value.to_string(),
+            reason: reason.to_owned(),
+        };
+        match database.did_method {
+            DidMethod::Web => {
+                if let Some(did) = &database.did {
+                    let reason = "a did:web is made of server.public_url; set database.did_method to plc to \
+                                  give the hold a did:plc that exists already";
+                    return Err(wrong("database.did", did, reason).into());
+                }
+            }
+            DidMethod::Plc => {
+                let directory = HttpDirectory::new(egress.clone(), database.plc_directory_url.clone());
+                let mut plc = PlcIdentity::new(Arc::new(directory));
+                plc.did = database.did;
+                plc.rotation_key = database.rotation_key_path;
+                plc.recovery_key = match database.recovery_key {
+                    Some(key) => Some(
+                        PublicKey::from_did_key(&key)
+                            .map_err(|e| wrong("database.recovery_key", &key, &e.to_string()))?,
+                    ),
+                    None => None,
+                };
+                hold.identity = IdentityMethod::Plc(plc);
+            }
+        }
+        Ok(Self { hold, storage_dir: storage.root_dir, egress, plc_url: database.plc_directory_url })
+    }
+
+    /// Opens the hold.
+    pub(crate) async fn open(self) -> Result<Hold, Error> {
+        let Self { mut hold, storage_dir, egress, plc_url } = self;
+        let network =
+            NetworkResolver::new(PlcResolver::new(egress.clone(), plc_url), WebResolver::new(egress));
+        let resolver = Arc::new(CachingResolver::new(network, CacheLimits::default()));
+        if let Some(folder) = storage_dir {
+            let storage = FilesystemStorage::open(folder).await.map_err(Error::start("the storage"))?;
+            hold.storage = Some(Arc::new(storage));
+        }
+        Hold::open(hold, resolver).await.map_err(Error::start("the hold"))
+    }
+}
