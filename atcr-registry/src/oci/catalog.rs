@@ -12,6 +12,13 @@ pub(crate) async fn list(call: &Call, principal: &Principal) -> Result<Response,
     let page = page::asked_for(call, call.shared.limits.tags_page)?;
     let listing = call.shared.manifests.repositories(principal, &page).await;
     let listing = listing.map_err(|error| ApiError::store(About::Name, error))?;
-    let body = json!({ "repositories": listing.items }).to_string();
-    Ok(page::json(body, page::next("/v2/_catalog", &page, &listing)))
+    let next = page::next("/v2/_catalog", &page, &listing);
+    // A store may know no owners. A page with fewer names than it could have is not the last one while it has a link.
+    let mut repositories = Vec::with_capacity(listing.items.len());
+    for name in listing.items {
+        if call.may_pull(&name).await {
+            repositories.push(name);
+        }
+    }
+    Ok(page::json(json!({ "repositories": repositories }).to_string(), next))
 }

@@ -94,6 +94,8 @@ async fn a_401_has_a_challenge_with_one_scope_on_every_endpoint() {
         let challenge = answer.header("www-authenticate");
         let expected = format!(r#"scope="repository:alice/app:{scope}""#);
         assert_eq!(challenge.contains(&expected), !scope.is_empty(), "{method} {path}: {challenge}");
+        assert_eq!(answer.headers.get_all("www-authenticate").iter().count(), 1, "{answer:?}");
+        assert!(challenge.matches("repository:").count() <= 1, "{challenge}");
         let invalid = peer.with_token("invalid").call(method, &path).send(()).await;
         invalid.fails(401, "UNAUTHORIZED");
     }

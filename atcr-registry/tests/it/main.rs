@@ -4,7 +4,10 @@
 
 mod blobs;
 mod client;
+mod deletes;
 mod errors;
+mod killed;
+mod kinds;
 mod limits;
 mod manifests;
 mod model;

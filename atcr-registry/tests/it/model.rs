@@ -1,11 +1,11 @@
-//! Uploads against a model: whatever the order of steps, and whichever replica serves them, what comes out is what a
-//! byte string would have become.
+//! Uploads against a model: whatever the order of steps, whichever replica serves them, and however often it is started
+//! anew, what comes out is what a byte string would have become.
 
 use std::sync::Arc;
 
 use atcr_core::authorizer::OpenAuthorizer;
-use atcr_core::blob_store::MemoryBlobStore;
-use atcr_core::manifest_store::MemoryManifestStore;
+use atcr_core::blob_store::{FilesystemBlobStore, MemoryBlobStore};
+use atcr_core::manifest_store::{FilesystemManifestStore, MemoryManifestStore};
 use atcr_core::oci::Digest;
 use atcr_registry::{Registry, SessionKey};
 use axum::body::Body;
@@ -13,6 +13,7 @@ use bytes::Bytes;
 use futures_util::stream;
 use http::Method;
 use proptest::prelude::*;
+use tempfile::TempDir;
 
 use crate::support::Peer;
 
@@ -45,6 +46,8 @@ enum Step {
     },
     Cancel,
     OtherReplica,
+    /// The replica is started anew over the same storage.
+    Restart,
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -59,6 +62,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => prop::collection::vec(any::<u8>(), 0..100).prop_map(|last| Step::FinishWrong { last }),
         1 => Just(Step::Cancel),
         2 => Just(Step::OtherReplica),
+        1 => Just(Step::Restart),
     ];
     prop::collection::vec(step, 1..40)
 }
@@ -89,17 +93,42 @@ fn last_byte(content: &[u8]) -> String {
     format!("0-{}", content.len().saturating_sub(1))
 }
 
-async fn run(steps: Vec<Step>) {
-    let (blobs, manifests) = (Arc::new(MemoryBlobStore::new()), Arc::new(MemoryManifestStore::new()));
-    let replica = || {
+/// Where the replicas keep what they have.
+enum Storage {
+    Memory(Arc<MemoryBlobStore>, Arc<MemoryManifestStore>),
+    Directory(TempDir),
+}
+
+impl Storage {
+    fn memory() -> Self {
+        Self::Memory(Arc::default(), Arc::default())
+    }
+
+    async fn replica(&self) -> Peer {
         let registry = Registry::builder()
-            .manifests(Arc::clone(&manifests) as _)
-            .blobs(Arc::clone(&blobs) as _)
             .authorizer(Arc::new(OpenAuthorizer::default()))
             .session_key(SessionKey::from_bytes([7; 32]));
+        let registry = match self {
+            Self::Memory(blobs, manifests) => {
+                registry.manifests(Arc::clone(manifests) as _).blobs(Arc::clone(blobs) as _)
+            }
+            Self::Directory(directory) => registry
+                .manifests(Arc::new(FilesystemManifestStore::open(directory.path()).await.unwrap()))
+                .blobs(Arc::new(FilesystemBlobStore::open(directory.path()).await.unwrap())),
+        };
         Peer::new(registry.build().unwrap())
-    };
-    let (mut peer, mut other) = (replica(), replica());
+    }
+
+    /// Nothing is left of uploads that have ended.
+    fn assert_no_upload_is_left(&self) {
+        if let Self::Directory(directory) = self {
+            assert_eq!(std::fs::read_dir(directory.path().join("uploads")).unwrap().count(), 0);
+        }
+    }
+}
+
+async fn run(steps: Vec<Step>, storage: Storage) {
+    let (mut peer, mut other) = (storage.replica().await, storage.replica().await);
     let mut model = Model::begin(&peer, Vec::new(), Vec::new()).await;
     for step in steps {
         let (location, content) = model.current();
@@ -167,19 +196,36 @@ async fn run(steps: Vec<Step>) {
                 model = Model::begin(&peer, model.lost, model.states).await;
             }
             Step::OtherReplica => std::mem::swap(&mut peer, &mut other),
+            Step::Restart => peer = storage.replica().await,
         }
         if let Some(lost) = model.lost.last() {
             peer.get(lost).await.fails(404, "BLOB_UPLOAD_UNKNOWN");
             peer.patch(lost, "x").await.fails(404, "BLOB_UPLOAD_UNKNOWN");
         }
     }
+    peer.delete(model.current().0).await.is(204);
+    storage.assert_no_upload_is_left();
+}
+
+fn block_on(test: impl Future<Output = ()>) {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test);
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
     #[test]
-    fn an_upload_is_a_byte_string(steps in steps()) {
-        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(run(steps));
+    fn an_upload_is_a_byte_string_in_memory(steps in steps()) {
+        block_on(run(steps, Storage::memory()));
+    }
+}
+
+proptest! {
+    // Each step is synced to the disk.
+    #![proptest_config(ProptestConfig { cases: 30, ..ProptestConfig::default() })]
+
+    #[test]
+    fn an_upload_is_a_byte_string_on_the_filesystem(steps in steps()) {
+        block_on(run(steps, Storage::Directory(tempfile::tempdir().unwrap())));
     }
 }

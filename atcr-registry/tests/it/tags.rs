@@ -93,6 +93,22 @@ async fn the_catalog_is_paged() {
 }
 
 #[tokio::test]
+async fn the_catalog_names_no_repository_that_the_caller_may_not_pull() {
+    let peer = guarded_builder().build().map(Peer::new).unwrap();
+    let (alice, bob) = (peer.with_token("alice"), peer.with_token("bob"));
+    push(&alice, "alice/app", &["latest"]).await;
+    push(&bob, "bob/private", &["latest"]).await;
+    push(&bob, "bob/public", &["latest"]).await;
+    let expected = json!({"repositories": ["alice/app", "bob/public"]});
+    assert_eq!(alice.get("/v2/_catalog").await.is(200).json(), expected);
+    let first = bob.get("/v2/_catalog?n=1").await.is(200);
+    assert_eq!(first.json(), json!({"repositories": []}));
+    let second = bob.get(&next(&first).unwrap()).await.is(200);
+    assert_eq!(second.json(), json!({"repositories": ["bob/private"]}));
+    peer.get("/v2/_catalog").await.fails(401, "UNAUTHORIZED");
+}
+
+#[tokio::test]
 async fn the_ping_is_an_empty_object_with_the_version() {
     for path in ["/v2/", "/v2"] {
         let answer = open().get(path).await.is(200);
