@@ -5,13 +5,14 @@ use async_trait::async_trait;
 use atcr_core::syntax::Did;
 use bytes::{Bytes, BytesMut};
 use data_encoding::{BASE32_NOPAD, HEXLOWER};
-use futures_util::StreamExt as _;
+use futures_util::stream::{BoxStream, StreamExt as _};
 use ipld_core::cid::Cid;
 use sha2::{Digest as _, Sha256};
 use tokio::fs;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::{BlobContent, BlobError, BlobSink, BlobStorage};
+use crate::cbor::parse_cid;
 
 /// Bytes read from a file at once.
 const PIECE: usize = 64 * 1024;
@@ -95,6 +96,27 @@ impl BlobStorage for DirectoryBlobs {
             Ok((read > 0).then(|| (piece.freeze(), (file, path))))
         });
         Ok(Some(BlobContent { size, bytes: bytes.boxed() }))
+    }
+
+    async fn list(&self, did: &Did) -> Result<BoxStream<'static, Result<Cid, BlobError>>, BlobError> {
+        let folder = self.folder(did);
+        let entries = match fs::read_dir(&folder).await {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return Ok(futures_util::stream::empty().boxed());
+            }
+            Err(error) => return Err(at(&folder)(error)),
+        };
+        let names = futures_util::stream::try_unfold((entries, folder), |(mut entries, folder)| async move {
+            loop {
+                let Some(entry) = entries.next_entry().await.map_err(at(&folder))? else { return Ok(None) };
+                // What is not named as a blob is none of ours.
+                if let Some(cid) = entry.file_name().to_str().and_then(|name| parse_cid(name).ok()) {
+                    return Ok(Some((cid, (entries, folder))));
+                }
+            }
+        });
+        Ok(names.boxed())
     }
 
     async fn delete(&self, did: &Did, cid: &Cid) -> Result<(), BlobError> {

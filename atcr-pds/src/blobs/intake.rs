@@ -1,3 +1,4 @@
+use std::collections::HashSet;
 use std::fmt;
 use std::io::Write as _;
 use std::sync::Arc;
@@ -5,7 +6,7 @@ use std::sync::Arc;
 use atcr_core::syntax::{Datetime, Did};
 use bytes::Bytes;
 use flate2::write::GzDecoder;
-use futures_util::{Stream, StreamExt as _};
+use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
 use ipld_core::cid::Cid;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::RwLock;
@@ -129,8 +130,41 @@ impl Blobs {
     }
 
     /// Removes the blobs that no record refers to and that were uploaded before `before` (the specification asks to
-    /// keep them for an hour at least). Returns how many.
+    /// keep them for an hour at least), and bytes that nobody knows of, since a crash came between them and the note
+    /// of them. Returns how many.
     pub async fn sweep(&self, repos: &Repos, before: Datetime) -> Result<usize, UploadError> {
+        Ok(self.sweep_unreferenced(repos, before).await? + self.sweep_unknown(repos).await?)
+    }
+
+    async fn sweep_unknown(&self, repos: &Repos) -> Result<usize, UploadError> {
+        let mut removed = 0;
+        let mut after = None;
+        loop {
+            let page = repos.list_repos(after, SWEEP_STEP).await?;
+            let Some(last) = page.last() else { return Ok(removed) };
+            after = Some(last.id);
+            for repo in page {
+                let mut pieces = self.storage.list(&repo.did).await?.try_chunks(SWEEP_STEP);
+                while let Some(piece) = pieces.next().await {
+                    let piece = piece.map_err(|error| error.1)?;
+                    // No upload is between its bytes and its note now.
+                    let _alone = self.sweeping.write().await;
+                    let known: HashSet<Cid> = match repos.blobs(&repo.did, &piece).await {
+                        Ok(rows) => rows.into_iter().map(|row| row.blob.cid).collect(),
+                        // The repo went meanwhile.
+                        Err(RepoError::RepoNotFound(_)) => HashSet::new(),
+                        Err(error) => return Err(error.into()),
+                    };
+                    for cid in piece.iter().filter(|cid| !known.contains(cid)) {
+                        self.storage.delete(&repo.did, cid).await?;
+                        removed += 1;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn sweep_unreferenced(&self, repos: &Repos, before: Datetime) -> Result<usize, UploadError> {
         let mut removed = 0;
         loop {
             let _alone = self.sweeping.write().await;

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use atcr_core::syntax::Did;
 use bytes::{Bytes, BytesMut};
-use futures_util::StreamExt as _;
+use futures_util::stream::{BoxStream, StreamExt as _};
 use ipld_core::cid::Cid;
 
 use super::{BlobContent, BlobError, BlobSink, BlobStorage};
@@ -32,6 +32,12 @@ impl BlobStorage for MemoryBlobs {
             size: bytes.len() as u64,
             bytes: futures_util::stream::once(async { Ok(bytes) }).boxed(),
         }))
+    }
+
+    async fn list(&self, did: &Did) -> Result<BoxStream<'static, Result<Cid, BlobError>>, BlobError> {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let cids: Vec<_> = kept.keys().filter(|(owner, _)| owner == did).map(|(_, cid)| Ok(*cid)).collect();
+        Ok(futures_util::stream::iter(cids).boxed())
     }
 
     async fn delete(&self, did: &Did, cid: &Cid) -> Result<(), BlobError> {

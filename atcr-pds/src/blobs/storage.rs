@@ -35,6 +35,9 @@ pub trait BlobStorage: Send + Sync + 'static {
     /// Opens a blob; `None` when it is not there.
     async fn open(&self, did: &Did, cid: &Cid) -> Result<Option<BlobContent>, BlobError>;
 
+    /// The CIDs of all blobs of an account, in any order. What comes or goes meanwhile may be in it or not.
+    async fn list(&self, did: &Did) -> Result<BoxStream<'static, Result<Cid, BlobError>>, BlobError>;
+
     /// Removes a blob; it may be gone already.
     async fn delete(&self, did: &Did, cid: &Cid) -> Result<(), BlobError>;
 }

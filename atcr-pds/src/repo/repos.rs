@@ -289,6 +289,12 @@ impl Repos {
         Ok(self.store.blobs(repo, &[*cid]).await?.into_iter().next())
     }
 
+    /// What is known of the blobs among `cids`, in any order; those that nobody uploaded are left out.
+    pub async fn blobs(&self, did: &Did, cids: &[Cid]) -> Result<Vec<BlobRow>, RepoError> {
+        let repo = self.id(did).await?;
+        Ok(self.store.blobs(repo, cids).await?)
+    }
+
     /// At most `limit` CIDs above `cursor` of blobs to which a record refers, made or changed after `since`.
     pub async fn list_blobs(
         &self,

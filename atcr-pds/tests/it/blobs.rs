@@ -1,8 +1,14 @@
 //! What is known of blobs.
 
+use std::sync::Arc;
+
 use atcr_core::syntax::Datetime;
+use atcr_pds::blobs::{BlobStorage, Blobs, DirectoryBlobs, MemoryBlobs};
 use atcr_pds::cbor::{BlobRef, cid_for_raw};
 use atcr_pds::{Expect, RepoError, Write};
+use bytes::Bytes;
+use futures_util::{TryStreamExt as _, stream};
+use ipld_core::cid::Cid;
 use ipld_core::ipld::Ipld;
 
 use crate::world::{World, delete, path, put};
@@ -52,4 +58,33 @@ async fn blobs_live_while_records_refer_to_them() {
     assert_eq!(world.repos.forget_blobs(later, 10).await.unwrap(), [(did.clone(), blob.cid)]);
     assert_eq!(world.repos.blob(&did, &blob.cid).await.unwrap(), None);
     assert!(matches!(world.write(&did, write("a", &blob)).await, Err(RepoError::BlobNotFound(_))));
+}
+
+/// A crash between the bytes of an upload and the note of them leaves bytes that nobody knows of.
+#[tokio::test]
+async fn bytes_that_nobody_knows_of_are_swept_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let directory = Arc::new(DirectoryBlobs::open(dir.path()).await.unwrap());
+    for storage in [Arc::new(MemoryBlobs::default()) as Arc<dyn BlobStorage>, directory] {
+        let world = World::in_memory().await;
+        let (alice, _) = world.repo("alice").await;
+        let (bob, _) = world.repo("bob").await;
+        let blobs = Blobs::new(storage.clone(), 1000);
+        let body =
+            |text: &'static str| stream::iter([Ok::<_, std::io::Error>(Bytes::from_static(text.as_bytes()))]);
+        let known = blobs.upload(&world.repos, &alice, "text/plain", false, body("known")).await.unwrap();
+        for (did, text) in [(&alice, "lost"), (&bob, "known")] {
+            let mut sink = storage.begin().await.unwrap();
+            sink.write(Bytes::from_static(text.as_bytes())).await.unwrap();
+            sink.finish(did, &cid_for_raw(text.as_bytes())).await.unwrap();
+        }
+        let listed: Vec<Cid> = storage.list(&alice).await.unwrap().try_collect().await.unwrap();
+        assert_eq!(listed.len(), 2);
+        let long_ago: Datetime = "2001-01-01T00:00:00Z".parse().unwrap();
+        assert_eq!(blobs.sweep(&world.repos, long_ago.clone()).await.unwrap(), 2);
+        assert!(blobs.open(&alice, &known.cid).await.unwrap().is_some(), "young, and known");
+        assert!(blobs.open(&alice, &cid_for_raw(b"lost")).await.unwrap().is_none());
+        assert!(blobs.open(&bob, &known.cid).await.unwrap().is_none(), "known in another repo only");
+        assert_eq!(blobs.sweep(&world.repos, long_ago).await.unwrap(), 0);
+    }
 }
