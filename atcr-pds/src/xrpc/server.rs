@@ -13,6 +13,7 @@ use axum::{Router, body::Body};
 use http::header::{CONTENT_TYPE, HOST};
 use http::{HeaderMap, Method, StatusCode};
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 use super::{
     Host, NoSchemas, Params, RecordSchemas, ServerDescription, SubscribeOptions, XrpcAuth, XrpcError, blob,
@@ -32,6 +33,8 @@ pub(super) struct Inner {
     pub(super) auth: Arc<dyn XrpcAuth>,
     pub(super) schemas: Arc<dyn RecordSchemas>,
     pub(super) subscribe: SubscribeOptions,
+    /// One permit for each subscriber that may still come.
+    pub(super) subscribers: Arc<Semaphore>,
     pub(super) rkeys: TidClock,
 }
 
@@ -52,6 +55,7 @@ impl Server {
             host,
             auth,
             schemas: Arc::new(NoSchemas),
+            subscribers: Arc::new(Semaphore::new(SubscribeOptions::default().subscribers)),
             subscribe: SubscribeOptions::default(),
             rkeys: TidClock::after(None, clock),
         }))
@@ -66,7 +70,10 @@ impl Server {
     /// The server with other bounds for subscribers. To be called before the server is cloned or routed.
     #[must_use]
     pub fn with_subscribe_options(self, options: SubscribeOptions) -> Self {
-        self.changed(|inner| inner.subscribe = options)
+        self.changed(|inner| {
+            inner.subscribers = Arc::new(Semaphore::new(options.subscribers));
+            inner.subscribe = options;
+        })
     }
 
     fn changed(self, change: impl FnOnce(&mut Inner)) -> Self {
@@ -79,6 +86,7 @@ impl Server {
                 auth: shared.auth.clone(),
                 schemas: shared.schemas.clone(),
                 subscribe: shared.subscribe.clone(),
+                subscribers: shared.subscribers.clone(),
                 rkeys: TidClock::after(Some(shared.rkeys.now()), 0),
             },
         };
@@ -114,6 +122,8 @@ impl Server {
             .route("/xrpc/com.atproto.sync.getRecord", query(sync::get_record))
             .route("/xrpc/com.atproto.sync.getBlocks", query(sync::get_blocks))
             .route("/xrpc/com.atproto.sync.getLatestCommit", query(sync::get_latest_commit))
+            .route("/xrpc/com.atproto.sync.getHead", query(sync::get_head))
+            .route("/xrpc/com.atproto.sync.getCheckout", query(sync::get_checkout))
             .route("/xrpc/com.atproto.sync.getRepoStatus", query(sync::get_repo_status))
             .route("/xrpc/com.atproto.sync.listRepos", query(sync::list_repos))
             .route("/xrpc/com.atproto.sync.listReposByCollection", query(sync::list_repos_by_collection))

@@ -9,6 +9,8 @@ use axum::response::Response;
 use bytes::Bytes;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt as _, StreamExt as _};
+use http::header::RETRY_AFTER;
+use http::{HeaderValue, StatusCode};
 use ipld_core::ipld::Ipld;
 use tokio::time::timeout;
 
@@ -25,6 +27,8 @@ const MAX_CLIENT_MESSAGE: usize = 4 * 1024;
 /// Bounds for the subscribers of the event stream.
 #[derive(Debug, Clone)]
 pub struct SubscribeOptions {
+    /// Subscribers at the same time; another one is told to come back (503). Default: 2,000.
+    pub subscribers: usize,
     /// Events read ahead for one subscriber. Default: 32.
     pub batch: usize,
     /// How long one event may take to go out before the subscriber is dropped with `ConsumerTooSlow`. Default: 30 s.
@@ -38,6 +42,7 @@ pub struct SubscribeOptions {
 impl Default for SubscribeOptions {
     fn default() -> Self {
         Self {
+            subscribers: 2000,
             batch: 32,
             send_timeout: Duration::from_secs(30),
             last_word: Duration::from_secs(5),
@@ -52,6 +57,11 @@ pub(super) async fn subscribe_repos(
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, XrpcError> {
     let upgrade = upgrade.map_err(|error| XrpcError::invalid_request(error.to_string()))?;
+    let permit = server.0.subscribers.clone().try_acquire_owned().map_err(|_| {
+        let message = "Too many subscribers; try again later";
+        XrpcError::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", message)
+            .with_header(RETRY_AFTER, HeaderValue::from_static("30"))
+    })?;
     let cursor = params.number("cursor");
     Ok(upgrade
         .max_message_size(MAX_CLIENT_MESSAGE)
@@ -59,7 +69,10 @@ pub(super) async fn subscribe_repos(
         .read_buffer_size(MAX_CLIENT_MESSAGE)
         .write_buffer_size(WRITE_BUFFER)
         .max_write_buffer_size(WRITE_BUFFER + 2 * MAX_FRAME)
-        .on_upgrade(move |socket| serve(server, socket, cursor)))
+        .on_upgrade(move |socket| async move {
+            serve(server, socket, cursor).await;
+            drop(permit);
+        }))
 }
 
 /// Why a stream ends.

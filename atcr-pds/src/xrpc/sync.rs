@@ -72,6 +72,22 @@ pub(super) async fn get_latest_commit(
     Ok(Json(json!({"cid": info.head.cid.to_string(), "rev": info.head.rev})))
 }
 
+/// Deprecated, and still asked for: the newest commit by itself.
+pub(super) async fn get_head(State(server): State<Server>, params: Params) -> Result<Json<Value>, XrpcError> {
+    let info = server.served(&params.required("did")?).await?;
+    Ok(Json(json!({"root": info.head.cid.to_string()})))
+}
+
+/// Deprecated, and still asked for: the whole repo.
+pub(super) async fn get_checkout(
+    State(server): State<Server>,
+    params: Params,
+) -> Result<Response, XrpcError> {
+    let did: Did = params.required("did")?;
+    server.served(&did).await?;
+    Ok(car(Body::from_stream(server.0.repos.export(&did, None).await?)))
+}
+
 pub(super) async fn get_repo_status(
     State(server): State<Server>,
     params: Params,

@@ -316,3 +316,42 @@ async fn the_sequence_goes_on_after_a_restart() {
     world.tag(1).await;
     assert_eq!(stream.frames(2).await.iter().map(Frame::seq).collect::<Vec<_>>(), [9, 10]);
 }
+
+#[tokio::test]
+async fn one_subscriber_too_many_is_told_to_come_back() {
+    let world = World::with(|config| config.subscribe.subscribers = 2).await;
+    let url = world.serve().await;
+    let mut first = Stream::open(&url, "").await;
+    let _second = Stream::open(&url, "").await;
+    let refused = tokio_tungstenite::connect_async(&url).await.unwrap_err();
+    let tokio_tungstenite::tungstenite::Error::Http(answer) = refused else { panic!("{refused}") };
+    assert_eq!(answer.status(), 503);
+    assert!(answer.headers().contains_key("retry-after"));
+    // There is room again when one has gone; the server notices by its farewell.
+    first.0.close(None).await.unwrap();
+    while first.message().await.is_some() {}
+    let again = async {
+        loop {
+            match tokio_tungstenite::connect_async(&url).await {
+                Ok(_) => break,
+                Err(_) => tokio::task::yield_now().await,
+            }
+        }
+    };
+    timeout(FOREVER, again).await.unwrap();
+}
+
+#[tokio::test]
+async fn cursors_that_are_no_sequence_numbers() {
+    let world = World::new().await;
+    let url = world.serve().await;
+    for cursor in ["9", "9223372036854775807"] {
+        let (error, code) = Stream::open(&url, &format!("?cursor={cursor}")).await.error().await;
+        assert_eq!((&error["error"], code), (&json!("FutureCursor"), CloseCode::Policy), "{cursor}");
+    }
+    for cursor in ["9223372036854775808", "99999999999999999999999", "1.5", "", "0x1", "1%00"] {
+        let (error, code) = Stream::open(&url, &format!("?cursor={cursor}")).await.error().await;
+        assert_eq!((&error["error"], code), (&json!("InvalidRequest"), CloseCode::Policy), "{cursor}");
+    }
+    assert_eq!(Stream::open(&url, "?cursor=-1").await.frame().await.seq(), 1);
+}

@@ -33,7 +33,7 @@ fn blocks(car: &[u8]) -> Vec<String> {
 #[tokio::test]
 async fn an_unknown_repo_is_named_as_such() {
     let world = World::new().await;
-    for method in ["getRepo", "getLatestCommit", "getRepoStatus", "listBlobs"] {
+    for method in ["getRepo", "getLatestCommit", "getRepoStatus", "listBlobs", "getHead", "getCheckout"] {
         let answer = world.get(&format!("com.atproto.sync.{method}?did={UNKNOWN}")).await;
         let message = answer.fails(400, "RepoNotFound");
         assert_eq!(message, format!("Could not find repo for DID: {UNKNOWN}"));
@@ -125,4 +125,73 @@ async fn repos_are_listed_in_pages() {
     assert_eq!(with["repos"], json!([{"did": world.alice.did}]));
     let none = world.get("com.atproto.sync.listReposByCollection?collection=io.atcr.none").await.ok();
     assert_eq!(none, json!({"repos": []}));
+}
+
+#[tokio::test]
+async fn the_deprecated_methods_answer_as_their_successors() {
+    let world = World::new().await;
+    let put = world.put(MANIFEST, "one", json!({"v": 1})).await.ok();
+    assert_eq!(world.sync("getHead", "").await.ok(), json!({"root": put["commit"]["cid"]}));
+    let (checkout, repo) = (world.sync("getCheckout", "").await, world.sync("getRepo", "").await);
+    assert_eq!(checkout.header("content-type"), "application/vnd.ipld.car");
+    assert_eq!(checkout.body, repo.body);
+}
+
+#[tokio::test]
+async fn a_repo_that_is_switched_off_is_not_served_but_its_status_is() {
+    let world = World::new().await;
+    let put = world.put(MANIFEST, "one", json!({"v": 1})).await.ok();
+    let blob = world.upload(&world.bob.access, "text/plain", "x").await.ok()["blob"]["ref"]["$link"].clone();
+    let did = &world.alice.did;
+    world.post_as(&world.alice.access, "com.atproto.server.deactivateAccount", &json!({})).await.ok();
+    let cid = put["cid"].as_str().unwrap();
+    for (method, rest) in [
+        ("getRepo", String::new()),
+        ("getCheckout", String::new()),
+        ("getHead", String::new()),
+        ("getLatestCommit", String::new()),
+        ("listBlobs", String::new()),
+        ("getRecord", format!("&collection={MANIFEST}&rkey=one")),
+        ("getBlocks", format!("&cids={cid}")),
+        ("getBlob", format!("&cid={}", blob.as_str().unwrap())),
+    ] {
+        let message = world.sync(method, &rest).await.fails(400, "RepoDeactivated");
+        assert_eq!(message, format!("Repo has been deactivated: {did}"), "{method}");
+    }
+    let status = world.sync("getRepoStatus", "").await.ok();
+    assert_eq!(status, json!({"did": did, "active": false, "status": "deactivated"}));
+    let listed = world.get("com.atproto.sync.listRepos").await.ok();
+    assert_eq!(
+        (&listed["repos"][0]["active"], &listed["repos"][0]["status"]),
+        (&json!(false), &json!("deactivated"))
+    );
+    let with = world.get(&format!("com.atproto.sync.listReposByCollection?collection={MANIFEST}")).await.ok();
+    assert_eq!(with["repos"], json!([]));
+    let path = format!("com.atproto.repo.getRecord?repo={did}&collection={MANIFEST}&rkey=one");
+    assert_eq!(world.get(&path).await.fails(400, "InvalidRequest"), "Could not locate record");
+}
+
+#[tokio::test]
+async fn limits_and_cursors_of_lists_are_checked() {
+    let world = World::new().await;
+    let did = world.alice.did.clone();
+    for (method, most) in [
+        ("listRepos?", 1000),
+        (&format!("listReposByCollection?collection={MANIFEST}&"), 2000),
+        (&format!("listBlobs?did={did}&"), 1000),
+    ] {
+        for (limit, good) in [
+            ("1".to_owned(), true),
+            (most.to_string(), true),
+            ((most + 1).to_string(), false),
+            ("0".into(), false),
+            ("-1".into(), false),
+            ("x".into(), false),
+            ("99999999999999999999".into(), false),
+        ] {
+            let answer = world.get(&format!("com.atproto.sync.{method}limit={limit}")).await;
+            if good { drop(answer.ok()) } else { drop(answer.fails(400, "InvalidRequest")) }
+        }
+        world.get(&format!("com.atproto.sync.{method}cursor=no/cursor")).await.fails(400, "InvalidRequest");
+    }
 }
