@@ -113,5 +113,9 @@ mod tests {
                 assert!(!format.accepts(text), "{}: invalid, but accepted: {text:?}", format.name());
             }
         }
+        // Well-formed, which is all that the format asks, though no registry would know them.
+        let repeated = include_str!("../../tests/vectors/syntax/language_parse_invalid.txt");
+        assert_eq!(lines(repeated).count(), 4);
+        assert!(lines(repeated).all(|text| Format::Language.accepts(text)));
     }
 }

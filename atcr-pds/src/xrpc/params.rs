@@ -19,15 +19,18 @@ impl<S: Sync> FromRequestParts<S> for Params {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Infallible> {
-        let pairs = url::form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes());
-        Ok(Self {
-            method: parts.uri.path().trim_start_matches("/xrpc/").to_owned(),
-            pairs: pairs.into_owned().collect(),
-        })
+        let method = parts.uri.path().trim_start_matches("/xrpc/");
+        Ok(Self::parse(method, parts.uri.query().unwrap_or_default()))
     }
 }
 
 impl Params {
+    /// The parameters in the query string of a call of `method`.
+    pub fn parse(method: &str, query: &str) -> Self {
+        let pairs = url::form_urlencoded::parse(query.as_bytes());
+        Self { method: method.to_owned(), pairs: pairs.into_owned().collect() }
+    }
+
     fn text(&self, name: &str) -> Option<&str> {
         self.pairs.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
@@ -36,19 +39,19 @@ impl Params {
         XrpcError::invalid_request(format!("Invalid {} params: {what}", self.method))
     }
 
-    fn parse<T: FromStr<Err: Display>>(&self, name: &str, text: &str) -> Result<T, XrpcError> {
+    fn value<T: FromStr<Err: Display>>(&self, name: &str, text: &str) -> Result<T, XrpcError> {
         text.parse().map_err(|error: T::Err| self.invalid(format_args!("{error} at $.{name}")))
     }
 
     /// A parameter that may be left out.
     pub fn optional<T: FromStr<Err: Display>>(&self, name: &str) -> Result<Option<T>, XrpcError> {
-        self.text(name).map(|text| self.parse(name, text)).transpose()
+        self.text(name).map(|text| self.value(name, text)).transpose()
     }
 
     /// A parameter that has to be there.
     pub fn required<T: FromStr<Err: Display>>(&self, name: &str) -> Result<T, XrpcError> {
         let missing = || self.invalid(format_args!("Missing required key \"{name}\""));
-        self.text(name).ok_or_else(missing).and_then(|text| self.parse(name, text))
+        self.text(name).ok_or_else(missing).and_then(|text| self.value(name, text))
     }
 
     /// A parameter that may be repeated and has to be there at least once, at most `most` times.
@@ -61,7 +64,7 @@ impl Params {
         if texts.len() > most {
             return Err(self.invalid(format_args!("array too big (maximum {most}, got {})", texts.len())));
         }
-        texts.into_iter().map(|text| self.parse(name, text)).collect()
+        texts.into_iter().map(|text| self.value(name, text)).collect()
     }
 
     /// A whole number that may be left out.

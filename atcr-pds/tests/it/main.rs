@@ -1,6 +1,7 @@
 //! Integration tests of atcr-pds: published vectors, properties against a model, and the engine over its store.
 #![allow(clippy::unwrap_used)]
 
+mod bad_input;
 mod blobs;
 mod car;
 mod crash;
@@ -9,6 +10,8 @@ mod data_model;
 mod events;
 mod export;
 mod faults;
+mod frames;
+mod fuzz;
 mod hosting;
 mod import;
 mod mst;
@@ -16,6 +19,8 @@ mod mst_vectors;
 mod random;
 mod reads;
 mod reference;
+mod relay;
+mod sequences;
 mod store;
 mod support;
 mod world;

@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 
 use atcr_core::crypto::{Curve, PublicKey};
-use atcr_core::syntax::{Datetime, Did, Tid};
+use atcr_core::did_resolver::DidDocument;
+use atcr_core::syntax::Did;
 use atcr_pds::cbor::{self, cid_for_raw};
 use atcr_pds::repo::car::{CarLimits, CarSlice, read_slice};
 use atcr_pds::repo::mst::{NodeBlock, NodeMap, Range, Tree, invert, list, path};
-use atcr_pds::repo::{Commit, CommitEvent, Event, EventKind, Head, NewEvent, RecordPath, RepoOp, Since};
-use atcr_pds::store::RepoStatus;
-use bytes::Bytes;
+use atcr_pds::repo::{Commit, Frame, NewEvent, RecordPath, SequencedEvent};
 use ipld_core::cid::Cid;
 use ipld_core::ipld::Ipld;
 
@@ -115,64 +114,6 @@ fn a_diff_of_the_reference_pds_has_the_head() {
     });
 }
 
-/// An event read back into what it was made from.
-fn reread(kind: EventKind, body: &BTreeMap<String, Ipld>) -> (NewEvent, u64, Datetime) {
-    let text = |k: &str| match &body[k] {
-        Ipld::String(s) => s.clone(),
-        other => panic!("{k}: {other:?}"),
-    };
-    let link = |v: Option<&Ipld>| match v {
-        Some(Ipld::Link(cid)) => Some(*cid),
-        Some(Ipld::Null) | None => None,
-        other => panic!("{other:?}"),
-    };
-    let blocks = || match &body["blocks"] {
-        Ipld::Bytes(b) => Bytes::from(b.clone()),
-        other => panic!("{other:?}"),
-    };
-    let rev = || text("rev").parse::<Tid>().unwrap();
-    let did = |k: &str| text(k).parse::<Did>().unwrap();
-    let event = match kind {
-        EventKind::Identity => NewEvent::Identity {
-            did: did("did"),
-            handle: body.contains_key("handle").then(|| text("handle").parse().unwrap()),
-        },
-        EventKind::Account => NewEvent::Account {
-            did: did("did"),
-            status: if body["active"] == Ipld::Bool(true) {
-                RepoStatus::Active
-            } else {
-                RepoStatus::parse(&text("status")).unwrap()
-            },
-        },
-        EventKind::Sync => NewEvent::Sync { did: did("did"), rev: rev(), blocks: blocks() },
-        EventKind::Commit => {
-            let Ipld::List(ops) = &body["ops"] else { panic!("a list") };
-            let ops = ops.iter().map(|op| {
-                let Ipld::Map(op) = op else { panic!("a map") };
-                let Ipld::String(path) = &op["path"] else { panic!("text") };
-                RepoOp { path: path.parse().unwrap(), cid: link(op.get("cid")), prev: link(op.get("prev")) }
-            });
-            let since = match &body["since"] {
-                Ipld::Null => None,
-                Ipld::String(rev) => {
-                    Some(Since { rev: rev.parse().unwrap(), data: link(body.get("prevData")).unwrap() })
-                }
-                other => panic!("{other:?}"),
-            };
-            NewEvent::Commit(Box::new(CommitEvent {
-                did: did("repo"),
-                head: Head { cid: link(body.get("commit")).unwrap(), rev: rev() },
-                since,
-                ops: ops.collect(),
-                blocks: blocks(),
-            }))
-        }
-    };
-    let Ipld::Integer(seq) = body["seq"] else { panic!("a number") };
-    (event, u64::try_from(seq).unwrap(), text("time").parse().unwrap())
-}
-
 /// Every frame decodes, our encoder makes the same bytes of it, and each commit undoes to the one before.
 #[test]
 fn frames_of_the_reference_pds_are_what_we_would_send() {
@@ -183,18 +124,11 @@ fn frames_of_the_reference_pds_are_what_we_would_send() {
     for entry in frames.as_array().unwrap() {
         let file = entry["file"].as_str().unwrap();
         let frame = vector(&format!("reference-pds-0.5.35/{file}"));
-        let (header, body) = cbor::split_first(&frame).unwrap();
-        let Ipld::Map(header) = cbor::decode(header).unwrap() else { panic!("a map") };
-        if header["op"] != Ipld::Integer(1) {
-            continue;
-        }
-        let Ipld::String(name) = &header["t"] else { panic!("text") };
-        let kind = EventKind::parse(name).unwrap();
-        *kinds.entry(name.clone()).or_insert(0) += 1;
-        let Ipld::Map(map) = cbor::decode(body).unwrap() else { panic!("a map") };
-        let (event, seq, time) = reread(kind, &map);
+        let Ok(Frame::Event(SequencedEvent { seq, time, event })) = Frame::decode(&frame) else {
+            panic!("{file} is an event")
+        };
+        *kinds.entry(event.kind().as_str()).or_insert(0) += 1;
         let again = event.sequence(seq, &time).unwrap();
-        assert_eq!(again.body, body, "{file}");
         assert_eq!(again.frame(), frame, "{file}");
 
         let NewEvent::Commit(event) = event else { continue };
@@ -219,21 +153,6 @@ fn frames_of_the_reference_pds_are_what_we_would_send() {
     }
     assert_eq!(kinds.len(), 4, "{kinds:?}");
     assert!(commits >= 25, "{commits}");
-}
-
-#[test]
-fn an_event_in_the_frame_form_begins_with_its_header() {
-    let event = Event {
-        seq: 1,
-        did: "did:web:a.example".parse().unwrap(),
-        kind: EventKind::Identity,
-        body: Bytes::from_static(&[0xa0]),
-    };
-    let frame = event.frame();
-    let (header, body) = cbor::split_first(&frame).unwrap();
-    assert_eq!(body, [0xa0]);
-    let Ipld::Map(header) = cbor::decode(header).unwrap() else { panic!("a map") };
-    assert_eq!(header["t"], Ipld::String("#identity".into()));
 }
 
 #[test]
@@ -276,4 +195,25 @@ fn events_of_the_live_network_prove_their_operations() {
             cbor::decode_record(car.block(cid).unwrap()).unwrap();
         }
     }
+}
+
+#[test]
+fn a_slice_that_indigo_keeps_has_its_record() {
+    let expected = json("indigo/repo_slice_record.json");
+    let cid: Cid = expected["cid"].as_str().unwrap().parse().unwrap();
+    let record = cbor::decode_record(car("indigo/repo_slice.car").block(&cid).unwrap()).unwrap();
+    assert_eq!(cbor::json::to_json(&record), expected["value"]);
+}
+
+#[test]
+fn documents_of_the_reference_plc_directory_name_key_and_pds() {
+    let reference = reference();
+    let documents: Vec<DidDocument> =
+        serde_json::from_slice(&vector("reference-pds-0.5.35/did-docs-all.json")).unwrap();
+    assert_eq!(documents.len(), 2);
+    for document in &documents {
+        assert!(document.pds().is_ok() && document.claimed_handle().is_some(), "{}", document.id);
+    }
+    assert_eq!(documents[0].id, reference.did);
+    assert_eq!(documents[0].signing_key().unwrap(), reference.key);
 }
