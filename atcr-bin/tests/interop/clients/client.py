@@ -5,8 +5,9 @@ import os
 import shutil
 
 from lib import images
+from lib.cutter import Cutter
 from lib.layout import must_equal
-from lib.process import NotApplicable, Shell, must
+from lib.process import Failed, NotApplicable, Shell, must
 
 # Column title, method. Every client has the method, or says in `cannot` why it has not.
 OPERATIONS = [
@@ -22,6 +23,7 @@ OPERATIONS = [
     ("anon", "anonymous"),
     ("denied", "denied"),
     ("1 GiB", "big"),
+    ("cut", "cut"),
     ("referr.", "referrers"),
     ("chunks", "chunks"),
     ("run", "run"),
@@ -29,6 +31,7 @@ OPERATIONS = [
 DENIED = ["denied"]
 UNAUTHORIZED = ["unauthorized", "authentication required", "invalid username/password", "401"]
 BIG = (1 << 30) + (1 << 20)
+CUT, CUT_AFTER = 64 << 20, 24 << 20
 
 
 class Client:
@@ -117,6 +120,32 @@ class Client:
                 if layout:
                     shutil.rmtree(layout.path)
 
+    def cut(self):
+        """The connection breaks within a layer. By itself or when it is run again, the client ends the push."""
+        source, direct = images.big(self.fresh("cut"), f"{self.name} cut", CUT), self.host
+        try:
+            with Cutter(direct, CUT_AFTER) as cutter:
+                self.host = cutter.host
+                if "login" not in self.cannot:
+                    self.login()
+                try:
+                    self.push_as(source, "cut")
+                except Failed:
+                    must(cutter.cuts, "the push failed before it was cut")
+                    self.push_as(source, "cut")
+            must(cutter.cuts, "nothing was cut")
+            self.must_be_whole(source, "cut")
+        finally:
+            self.host = direct
+            shutil.rmtree(source.path)
+
+    def push_as(self, layout, purpose):
+        self.push_layout(layout, self.reference(purpose))
+
+    def must_be_whole(self, source, purpose):
+        """The registry holds what was pushed."""
+        must_equal(source, self.as_owner().pull(self.repository(purpose), "1.0", self.fresh("witness")))
+
     def push_variant(self, purpose):
         """Pushes an image that nothing else refers to, so that it can be deleted."""
         variant = self.images.app.variant(self.fresh(f"variant-{purpose}"), client=self.name, purpose=purpose)
@@ -130,7 +159,7 @@ class Client:
 
     def must_be_copied(self, purpose):
         """The image stands in another repository, whole."""
-        must_equal(self.images.app, self.as_owner().pull(self.repository(purpose), "1.0", self.fresh("copied")))
+        self.must_be_whole(self.images.app, purpose)
 
     def push_layout(self, layout, reference):
         raise NotImplementedError

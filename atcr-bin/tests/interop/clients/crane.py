@@ -6,6 +6,7 @@ from lib.process import must
 class Crane(Client):
     name = "crane"
     cannot = {
+        "cut": "crane takes a token from the host of the registry only, and the proxy that cuts is another",
         "referrers": "crane has no referrers command",
         "chunks": "crane sends each blob in one PATCH",
         "run": "crane runs nothing",

@@ -17,7 +17,6 @@ class Regctl(Client):
 
     def set_up(self):
         self.config = f"{self.home}/config.json"
-        self.plain(self.config)
 
     def regctl(self, *arguments, config=None, **options):
         return self.shell.run("regctl", *arguments,
@@ -40,6 +39,7 @@ class Regctl(Client):
             "stdin": password.encode(), "env": {"REGCTL_CONFIG": config}}
 
     def login(self):
+        self.plain(self.config)
         argv, options = self.sign_in(self.handle, self.server.password(self.handle), self.config)
         self.shell.run(*argv, **options)
 

@@ -74,8 +74,11 @@ class StorageClient(Client):
         must(answer.headers["Docker-Content-Digest"] == digest, "the registry holds another manifest than was pushed")
         return digest
 
-    def must_hold(self, purpose, source):
-        """What was pushed is whole, and unpacks to what was in the store."""
+    def push_as(self, layout, purpose):
+        self.push_image(self.load(layout), purpose)
+
+    def must_be_whole(self, source, purpose):
+        """What was pushed unpacks to what was in the store."""
         must_hold(source, self.as_owner().pull(self.repository(purpose), "1.0", self.fresh("witness")))
 
     def pull_image(self, reference, digest, config, auth=None):
@@ -87,7 +90,7 @@ class StorageClient(Client):
 
     def push(self):
         self.digest = self.push_image(self.load(self.images.app), "app")
-        self.must_hold("app", self.images.app)
+        self.must_be_whole(self.images.app, "app")
 
     def push_again(self):
         digest = self.digest
@@ -125,7 +128,7 @@ class StorageClient(Client):
         reference = self.reference()
         self.remote("pull", "--quiet", f"docker://{reference}")
         self.push_image(reference, "copy")
-        self.must_hold("copy", self.images.app)
+        self.must_be_whole(self.images.app, "copy")
 
     def anonymous(self):
         self.pull_image(f"{self.host}/{self.repository('exact')}:1.0", self.images.app.digest, self.images.app.config(),
