@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use atcr_registry::ConnectionLimits;
 use axum::Router;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -50,16 +51,17 @@ pub async fn listen(addr: &str) -> Result<TcpListener, Error> {
 /// Serves until the order to stop; then requests under way have ten seconds to end.
 pub async fn serve(listener: TcpListener, router: Router, shutdown: Shutdown) -> Result<(), Error> {
     let addr = listener.local_addr().map(|addr| addr.to_string()).unwrap_or_default();
-    let graceful = axum::serve(listener, router).with_graceful_shutdown(shutdown.clone().ordered());
+    let limits = ConnectionLimits::default();
+    let served = atcr_registry::serve(listener, router, limits, shutdown.clone().ordered());
     let out_of_patience = async {
         shutdown.ordered().await;
         tokio::time::sleep(GRACE).await;
     };
     tokio::select! {
-        ended = async { graceful.await } => ended.map_err(|source| Error::Listen { addr, source }),
+        () = served => {}
         () = out_of_patience => {
             tracing::warn!(%addr, "requests were still under way when the time to stop was up");
-            Ok(())
         }
     }
+    Ok(())
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use atcr_core::authorizer::OpenAuthorizer;
 use atcr_core::blob_store::MemoryBlobStore;
 use atcr_core::manifest_store::MemoryManifestStore;
-use atcr_registry::{Limits, Registry};
+use atcr_registry::{ConnectionLimits, Limits, Registry, serve};
 use axum::routing::get;
 
 #[tokio::main]
@@ -22,5 +22,6 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let app = axum::Router::new().route("/healthz", get(|| async { "ok" })).merge(registry.router());
     let listener = tokio::net::TcpListener::bind("127.0.0.1:5000").await?;
     println!("push to {}", listener.local_addr()?);
-    Ok(axum::serve(listener, app).await?)
+    serve(listener, app, ConnectionLimits::default(), std::future::pending()).await;
+    Ok(())
 }

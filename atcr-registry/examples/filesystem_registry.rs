@@ -9,7 +9,7 @@ use std::sync::Arc;
 use atcr_core::authorizer::OpenAuthorizer;
 use atcr_core::blob_store::FilesystemBlobStore;
 use atcr_core::manifest_store::FilesystemManifestStore;
-use atcr_registry::{Registry, SessionKey};
+use atcr_registry::{ConnectionLimits, Registry, SessionKey, serve};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -26,6 +26,6 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .build()?;
     let listener = tokio::net::TcpListener::bind(address).await?;
     println!("push to {}", listener.local_addr()?);
-    axum::serve(listener, registry.router()).await?;
+    serve(listener, registry.router(), ConnectionLimits::default(), std::future::pending()).await;
     Ok(())
 }

@@ -54,8 +54,10 @@ mod limits;
 mod oci;
 mod registry;
 mod running;
+mod server;
 
 pub use limits::{Limits, Sparse};
 pub use oci::session::SessionKey;
 pub use registry::{BuildError, Registry, RegistryBuilder};
 pub use running::RunningRegistry;
+pub use server::{ConnectionLimits, serve};

@@ -3,6 +3,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
+use crate::server::{ConnectionLimits, serve};
+
 /// A registry that serves on a port of its own. It stops when this is dropped.
 #[derive(Debug)]
 pub struct RunningRegistry {
@@ -14,10 +16,9 @@ impl RunningRegistry {
     pub(crate) async fn start(router: axum::Router) -> std::io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let addr = listener.local_addr()?;
-        let server = tokio::spawn(async move {
-            // It returns only when its task is aborted.
-            let _ = axum::serve(listener, router).await;
-        });
+        let limits = ConnectionLimits::default();
+        // It ends when its task is aborted, and its connections with it.
+        let server = tokio::spawn(serve(listener, router, limits, std::future::pending()));
         Ok(Self { addr, server })
     }
 

@@ -6,6 +6,7 @@ mod blobs;
 mod client;
 mod deletes;
 mod errors;
+mod hostile;
 mod killed;
 mod kinds;
 mod limits;
