@@ -1,25 +1,15 @@
 //! A deletion is complete when it is acknowledged: no endpoint knows any more what was deleted.
 
-use std::sync::Arc;
-
-use atcr_core::authorizer::OpenAuthorizer;
-use atcr_core::blob_store::FilesystemBlobStore;
-use atcr_core::manifest_store::FilesystemManifestStore;
 use atcr_core::oci::{Digest, MediaType};
-use atcr_registry::Registry;
 use http::Method;
 use serde_json::json;
 
-use crate::support::{Peer, image, index, open};
+use crate::support::{Peer, image, index, on_filesystem, open};
 
 /// The same registry over each pair of stores, with what must live as long as it.
 async fn registries() -> [(Peer, Option<tempfile::TempDir>); 2] {
-    let directory = tempfile::tempdir().unwrap();
-    let registry = Registry::builder()
-        .manifests(Arc::new(FilesystemManifestStore::open(directory.path()).await.unwrap()))
-        .blobs(Arc::new(FilesystemBlobStore::open(directory.path()).await.unwrap().with_discovery()))
-        .authorizer(Arc::new(OpenAuthorizer::default()));
-    [(open(), None), (Peer::new(registry.build().unwrap()), Some(directory))]
+    let (peer, directory) = on_filesystem().await;
+    [(open(), None), (peer, Some(directory))]
 }
 
 async fn assert_gone(peer: &Peer, path: &str) {

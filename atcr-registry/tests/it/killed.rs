@@ -36,14 +36,26 @@ fn a_process() {
     });
 }
 
-struct Process {
+pub(crate) struct Process {
     child: Child,
     addr: SocketAddr,
 }
 
 impl Process {
-    fn start(directory: &Path) -> Self {
-        let mut child = Command::new(std::env::current_exe().unwrap())
+    pub(crate) fn start(directory: &Path) -> Self {
+        Self::spawn(Command::new(std::env::current_exe().unwrap()), directory)
+    }
+
+    /// A process whose files cannot grow beyond `kib`: a write that would is cut short, as on a full disk.
+    pub(crate) fn start_with_little_room(directory: &Path, kib: u32) -> Self {
+        let mut shell = Command::new("sh");
+        let script = format!("trap '' XFSZ; ulimit -f {}; exec \"$0\" \"$@\"", kib * 2);
+        shell.args(["-c", &script]).arg(std::env::current_exe().unwrap());
+        Self::spawn(shell, directory)
+    }
+
+    fn spawn(mut command: Command, directory: &Path) -> Self {
+        let mut child = command
             .args(["--exact", "killed::a_process", "--ignored", "--nocapture"])
             .env(DIRECTORY, directory)
             .stdout(Stdio::piped())
@@ -54,13 +66,13 @@ impl Process {
         Self { child, addr: addr.unwrap() }
     }
 
-    fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+    /// Kills it and waits for its end.
+    pub(crate) fn kill(self) {
+        drop(self);
     }
 
     /// Sends a request and gives status, head and body of the answer.
-    async fn call(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> Answer {
+    pub(crate) async fn call(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> Answer {
         let mut stream = TcpStream::connect(self.addr).await.unwrap();
         let length = body.len();
         let head = format!(
@@ -88,14 +100,25 @@ impl Process {
     }
 }
 
-struct Answer {
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+pub(crate) struct Answer {
     head: String,
-    body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Answer {
+    pub(crate) fn status(&self) -> u16 {
+        self.head.split(' ').nth(1).unwrap().parse().unwrap()
+    }
+
     #[track_caller]
-    fn is(self, status: u16) -> Self {
+    pub(crate) fn is(self, status: u16) -> Self {
         assert!(self.head.starts_with(&format!("HTTP/1.1 {status} ")), "{}", self.head);
         self
     }

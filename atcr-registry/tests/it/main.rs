@@ -13,6 +13,7 @@ mod limits;
 mod manifests;
 mod model;
 mod museum;
+mod museum_storage;
 mod referrers;
 mod sessions;
 mod socket;

@@ -3,7 +3,7 @@
 use atcr_core::oci::{Digest, MediaType};
 use http::Method;
 
-use crate::support::{Peer, guarded, guarded_builder, image, index, open};
+use crate::support::{Peer, guarded, guarded_builder, image, index, on_filesystem, open};
 
 #[tokio::test]
 async fn cve_2026_35172_a_deleted_blob_is_not_readable_from_any_cache() {
@@ -227,4 +227,53 @@ async fn sdk_container_builds_471_a_blob_may_come_in_many_patches() {
     let digest = Digest::sha256(&content);
     peer.put(&format!("{location}?digest={digest}"), ()).await.is(201);
     assert_eq!(peer.get(&format!("/v2/a/blobs/{digest}")).await.is(200).body, content);
+}
+
+#[tokio::test]
+async fn containerd_10177_a_layer_is_fetched_in_parallel_ranges() {
+    let (peer, _directory) = on_filesystem().await;
+    let content: Vec<u8> = (0..1_000_003_u32).map(|n| (n % 251) as u8).collect();
+    let path = format!("/v2/a/blobs/{}", peer.push_blob("a", &content).await);
+    let part = |n: usize| {
+        let (peer, path) = (peer.clone(), path.clone());
+        async move {
+            let range = format!("bytes={}-{}", n * 100_000, n * 100_000 + 99_999);
+            peer.call(Method::GET, &path).header("range", &range).send(()).await.is(206).body
+        }
+    };
+    let parts = futures_util::future::join_all((0..11).map(part)).await;
+    assert!(parts.concat() == content);
+}
+
+#[tokio::test]
+async fn containerd_7459_a_blob_may_come_in_one_put() {
+    let peer = open();
+    let content = vec![7; 5 << 20];
+    let digest = Digest::sha256(&content);
+    let location = peer.begin("a").await;
+    let answer = peer.put(&format!("{location}?digest={digest}"), content.clone()).await.is(201);
+    assert!(peer.get(&answer.location()).await.is(200).body == content);
+}
+
+#[tokio::test]
+async fn zot_4266_and_cve_2026_31801_a_tag_is_moved_by_who_may_push_and_by_nobody_else() {
+    let peer = guarded();
+    let (alice, bob) = (peer.with_token("alice"), peer.with_token("bob"));
+    let first = alice.push_image("alice/public", "latest", "first").await;
+    let json = index(&[first]);
+    let moved = |peer: Peer| {
+        let json = json.clone();
+        async move { peer.put_manifest("alice/public", "latest", MediaType::OCI_INDEX, &json).await }
+    };
+    moved(bob.clone()).await.fails(403, "DENIED");
+    moved(peer.clone()).await.fails(401, "UNAUTHORIZED");
+    moved(peer.with_token("alice:pull")).await.fails(403, "DENIED");
+    let digest = |answer: &crate::support::Answer| answer.header("docker-content-digest").to_owned();
+    let path = "/v2/alice/public/manifests/latest";
+    assert_eq!(digest(&bob.head(path).await.is(200)), first.to_string());
+    // Neither does another way to the same tag help.
+    let by_digest = format!("{}?tag=latest", Digest::sha256(json.as_bytes()));
+    bob.put_manifest("alice/public", &by_digest, MediaType::OCI_INDEX, &json).await.fails(403, "DENIED");
+    moved(alice).await.is(201);
+    assert_eq!(digest(&bob.head(path).await.is(200)), Digest::sha256(json.as_bytes()).to_string());
 }

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use atcr_core::authorizer::{Action, Authorizer, Credentials, Rejection, Resource};
-use atcr_core::blob_store::MemoryBlobStore;
-use atcr_core::manifest_store::MemoryManifestStore;
+use atcr_core::authorizer::{Action, Authorizer, Credentials, OpenAuthorizer, Rejection, Resource};
+use atcr_core::blob_store::{FilesystemBlobStore, MemoryBlobStore};
+use atcr_core::manifest_store::{FilesystemManifestStore, MemoryManifestStore};
 use atcr_core::oci::{Digest, MediaType, RepositoryName};
 use atcr_core::{Account, BlobStore, Principal, Proof};
 use atcr_registry::{Registry, RegistryBuilder};
@@ -181,6 +181,16 @@ pub(crate) fn index(children: &[Digest]) -> String {
 /// A registry in which everybody may do everything.
 pub(crate) fn open() -> Peer {
     Peer::new(Registry::memory())
+}
+
+/// A registry in a directory in which everybody may do everything.
+pub(crate) async fn on_filesystem() -> (Peer, tempfile::TempDir) {
+    let directory = tempfile::tempdir().unwrap();
+    let registry = Registry::builder()
+        .manifests(Arc::new(FilesystemManifestStore::open(directory.path()).await.unwrap()))
+        .blobs(Arc::new(FilesystemBlobStore::open(directory.path()).await.unwrap().with_discovery()))
+        .authorizer(Arc::new(OpenAuthorizer::default()));
+    (Peer::new(registry.build().unwrap()), directory)
 }
 
 /// Everything a registry needs, in memory, for callers with tokens.
