@@ -2,10 +2,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use atcr_core::syntax::{Did, Handle, Nsid};
+use http::StatusCode;
 use http::request::Parts;
 use serde_json::Value;
 
 use super::limits::{Counted, client, points};
+use super::oauth::{RepoAction, Scopes};
 use super::token::Scope;
 use super::{AccountError, Pds};
 use crate::WriteAction;
@@ -22,16 +24,54 @@ pub(super) struct SessionCaller {
     pds: Pds,
     client: String,
     pub(super) did: Did,
-    pub(super) scope: Scope,
+    pub(super) rights: Rights,
+}
+
+/// What a session is good for.
+pub(super) enum Rights {
+    /// One opened with a password.
+    Password(Scope),
+    /// One that the account's owner has let a client open.
+    OAuth(Scopes),
+}
+
+/// 403: the session has not been given this scope.
+pub(super) fn scope_missing(scope: String) -> XrpcError {
+    let message = format!("Missing required scope \"{scope}\"");
+    XrpcError::new(StatusCode::FORBIDDEN, "ScopeMissingError", message)
 }
 
 impl Pds {
     /// The account whose access token the request shows.
     pub(super) async fn caller(&self, request: &Parts) -> Result<SessionCaller, XrpcError> {
-        let (did, scope) = self.tokens().read_access(bearer_token(request)?)?;
+        let (did, rights) = match self.oauth_caller(request).await? {
+            Some((did, scopes)) => (did, Rights::OAuth(scopes)),
+            None => {
+                let (did, scope) = self.tokens().read_access(bearer_token(request)?)?;
+                (did, Rights::Password(scope))
+            }
+        };
         // A token outlives its account by up to two hours.
         self.account(&did).await?;
-        Ok(SessionCaller { pds: self.clone(), client: client(request), did, scope })
+        Ok(SessionCaller { pds: self.clone(), client: client(request), did, rights })
+    }
+}
+
+impl SessionCaller {
+    fn check_repo(&self, collection: &Nsid, action: RepoAction) -> Result<(), XrpcError> {
+        match &self.rights {
+            Rights::Password(_) => Ok(()),
+            Rights::OAuth(scopes) => scopes.check_repo(collection, action).map_err(scope_missing),
+        }
+    }
+
+    /// The account, for a method that needs its own password, or by OAuth what `check` looks for.
+    pub(super) fn manages(self, check: impl FnOnce(&Scopes) -> Result<(), String>) -> Result<Did, XrpcError> {
+        match &self.rights {
+            Rights::Password(Scope::Access) => Ok(self.did),
+            Rights::Password(_) => Err(XrpcError::invalid_token("Bad token scope")),
+            Rights::OAuth(scopes) => check(scopes).map_err(scope_missing).map(|()| self.did),
+        }
     }
 }
 
@@ -51,15 +91,25 @@ impl Caller for SessionCaller {
         }
     }
 
-    fn may_write(&self, _repo: &Did, _collection: &Nsid, action: WriteAction) -> Result<(), XrpcError> {
+    fn may_write(&self, _repo: &Did, collection: &Nsid, action: WriteAction) -> Result<(), XrpcError> {
+        match action {
+            WriteAction::Create => self.check_repo(collection, RepoAction::Create)?,
+            WriteAction::Update => self.check_repo(collection, RepoAction::Update)?,
+            WriteAction::Delete => self.check_repo(collection, RepoAction::Delete)?,
+            WriteAction::Unchanged => {}
+        }
         self.pds.count(Counted::Writes, self.did.as_str(), points(action))
     }
 
     fn may_put(&self, repo: &Did, collection: &Nsid) -> Result<(), XrpcError> {
+        self.check_repo(collection, RepoAction::Create)?;
         self.may_write(repo, collection, WriteAction::Update)
     }
 
-    fn may_upload(&self, _mime_type: &str) -> Result<Did, XrpcError> {
+    fn may_upload(&self, mime_type: &str) -> Result<Did, XrpcError> {
+        if let Rights::OAuth(scopes) = &self.rights {
+            scopes.check_blob(mime_type).map_err(scope_missing)?;
+        }
         self.pds.count(Counted::Uploads, &self.client, 1)?;
         Ok(self.did.clone())
     }

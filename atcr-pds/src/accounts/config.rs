@@ -3,10 +3,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use atcr_core::syntax::Did;
 use jiff::SignedDuration;
 use url::Url;
 
-use super::RateLimits;
+use super::{ClientDocuments, RateLimits};
 use crate::Clock;
 use crate::blobs::DEFAULT_BLOB_LIMIT;
 use crate::plc::PlcDirectory;
@@ -34,6 +35,12 @@ pub struct PdsConfig {
     pub refresh_grace: Duration,
     /// How much clients and accounts may do. Default: no limits.
     pub rate_limits: Option<RateLimits>,
+    /// How the documents of OAuth clients are fetched. Default: not at all; then only programs on the same computer,
+    /// with a `client_id` of `http://localhost`, can sign in.
+    pub client_documents: Option<Arc<dyn ClientDocuments>>,
+    /// An account of this server in whose repo the permission sets of every namespace are looked up, so that
+    /// `include:` scopes work without the DNS. Those of `io.atcr.*` are built in.
+    pub lexicon_authority: Option<Did>,
     /// Bounds for the subscribers of the event stream.
     pub subscribe: SubscribeOptions,
     /// The time.
@@ -51,6 +58,8 @@ impl PdsConfig {
             blob_limit: DEFAULT_BLOB_LIMIT,
             refresh_grace: Duration::ZERO,
             rate_limits: None,
+            client_documents: None,
+            lexicon_authority: None,
             subscribe: SubscribeOptions::default(),
             clock: Clock::system(),
         }

@@ -73,6 +73,8 @@ pub(super) enum Counted {
     Handles,
     Uploads,
     Writes,
+    /// Log-ins at the OAuth provider that failed.
+    SignIns,
 }
 
 impl Counted {
@@ -84,6 +86,8 @@ impl Counted {
             Self::Handles => &limits.handles,
             Self::Uploads => &limits.uploads,
             Self::Writes => &limits.writes,
+            // Bounded by the provider itself.
+            Self::SignIns => &[],
         }
     }
 }
@@ -128,6 +132,15 @@ impl Counters {
         }
         Ok(())
     }
+
+    fn give_back(&self, counted: Counted, limits: &[Limit], key: &str) {
+        let mut counters = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for limit in limits {
+            if let Some(window) = counters.get_mut(&(counted, limit.seconds, key.to_owned())) {
+                window.used = window.used.saturating_sub(1);
+            }
+        }
+    }
 }
 
 fn exceeded(limit: Limit, ends: i64) -> XrpcError {
@@ -148,6 +161,21 @@ impl Pds {
         let Some(limits) = &self.config().rate_limits else { return Ok(()) };
         let now = self.clock().now().as_second();
         self.counters().consume(counted, counted.limits(limits), key, points, now)
+    }
+
+    /// Counts one point towards these limits, whatever is configured.
+    pub(super) fn count_within(
+        &self,
+        counted: Counted,
+        key: &str,
+        limits: &[Limit],
+    ) -> Result<(), XrpcError> {
+        self.counters().consume(counted, limits, key, 1, self.clock().now().as_second())
+    }
+
+    /// Takes back what [`Pds::count_within`] counted.
+    pub(super) fn give_back(&self, counted: Counted, key: &str, limits: &[Limit]) {
+        self.counters().give_back(counted, limits, key);
     }
 }
 

@@ -1,5 +1,5 @@
-//! A development PDS: accounts with passwords and sessions over [`Repos`](crate::Repos), with the reference server's
-//! behaviour, so that programs can be tried against a PDS that starts in a moment.
+//! A development PDS: accounts with passwords, sessions and an OAuth provider over [`Repos`](crate::Repos), with the
+//! reference server's behaviour, so that programs can be tried against a PDS that starts in a moment.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
@@ -26,6 +26,7 @@ mod config;
 mod error;
 mod handles;
 mod limits;
+mod oauth;
 mod password;
 mod pds;
 mod routes;
@@ -38,5 +39,6 @@ pub use account::NewAccount;
 pub use config::{MAX_SERVICE_TOKEN, PdsConfig};
 pub use error::AccountError;
 pub use limits::{Limit, RateLimits};
+pub use oauth::{ClientDocuments, DocumentError, EgressDocuments};
 pub use pds::Pds;
 pub use session::Session;

@@ -11,6 +11,7 @@ use moka::future::Cache;
 
 use super::auth::SessionAuth;
 use super::limits::{self, Counters};
+use super::oauth::{self, OAuth};
 use super::password::Passwords;
 use super::service_auth::{ServiceToken, check_audience, expiry};
 use super::store::{Account, AccountStore};
@@ -39,6 +40,7 @@ struct Inner {
     passwords: Passwords,
     counters: Counters,
     tokens: SessionTokens,
+    oauth: OAuth,
     rotation_key: SigningKey,
     repos: Repos,
     blobs: Blobs,
@@ -102,6 +104,7 @@ impl Pds {
         let pds = Self(Arc::new(Inner {
             passwords: Passwords::new()?,
             counters: Counters::default(),
+            oauth: OAuth::open(&config, &accounts).await?,
             tokens: SessionTokens::new(&secret, did.clone(), config.clock.clone()),
             blobs: Blobs::new(storage, config.blob_limit),
             rotation_key,
@@ -137,7 +140,8 @@ impl Pds {
         self.accounts().set(PUBLIC_URL, url).await
     }
 
-    /// The server as an axum router: `com.atproto.{repo,sync,server,identity}.*` and the well-known documents.
+    /// The server as an axum router: `com.atproto.{repo,sync,server,identity}.*`, the well-known documents and the
+    /// OAuth provider.
     pub fn router(&self) -> Router {
         xrpc::complete(self.routes())
     }
@@ -153,7 +157,11 @@ impl Pds {
         )
         .with_schemas(Arc::new(BuiltinSchemas))
         .with_subscribe_options(self.config().subscribe.clone());
-        let routes = server.routes().merge(routes::routes(self.clone()));
+        let routes = server
+            .routes()
+            .merge(routes::routes(self.clone()))
+            .layer(from_fn_with_state(self.clone(), oauth::nonces))
+            .merge(oauth::routes(self.clone()));
         match self.config().rate_limits {
             Some(_) => routes.layer(from_fn_with_state(self.clone(), limits::calls)),
             None => routes,
@@ -241,6 +249,10 @@ impl Pds {
 
     pub(super) fn tokens(&self) -> &SessionTokens {
         &self.0.tokens
+    }
+
+    pub(super) fn oauth(&self) -> &OAuth {
+        &self.0.oauth
     }
 
     pub(super) fn rotation_key(&self) -> &SigningKey {

@@ -9,8 +9,9 @@ use http::request::Parts;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::auth::SessionCaller;
+use super::auth::{Rights, SessionCaller, scope_missing};
 use super::limits::{Counted, client};
+use super::oauth::{AccountAttribute, IdentityAttribute};
 use super::password::new_app_password;
 use super::store::AppPassword;
 use super::token::Scope;
@@ -69,9 +70,11 @@ impl FromRequestParts<Pds> for FullAccess {
 
     async fn from_request_parts(parts: &mut Parts, pds: &Pds) -> Result<Self, XrpcError> {
         let caller = pds.caller(parts).await?;
-        match caller.scope {
-            Scope::Access => Ok(Self(caller.did)),
-            _ => Err(XrpcError::invalid_token("Bad token scope")),
+        match &caller.rights {
+            Rights::Password(_) => caller.manages(|_| Ok(())).map(Self),
+            Rights::OAuth(_) => {
+                Err(XrpcError::forbidden("OAuth credentials are not supported for this endpoint"))
+            }
         }
     }
 }
@@ -168,7 +171,11 @@ async fn get_session(State(pds): State<Pds>, caller: SessionCaller) -> Result<Js
         "emailConfirmed": false,
         "active": status == RepoStatus::Active,
     });
-    if caller.scope == Scope::Access {
+    let sees_email = match &caller.rights {
+        Rights::Password(scope) => *scope == Scope::Access,
+        Rights::OAuth(scopes) => scopes.check_account(AccountAttribute::Email, false).is_ok(),
+    };
+    if sees_email {
         answer["email"] = json!(account.email);
     }
     if status != RepoStatus::Active {
@@ -187,16 +194,22 @@ async fn get_service_auth(
     let exp = params.number("exp")?;
     let beyond = |method: &&Nsid| {
         let name = method.as_str();
-        match caller.scope {
-            Scope::Access => false,
-            Scope::AppPasswordPrivileged => PROTECTED_METHODS.contains(&name),
-            _ => PROTECTED_METHODS.contains(&name) || name.starts_with("chat.bsky."),
+        match &caller.rights {
+            Rights::Password(Scope::Access) => false,
+            Rights::Password(Scope::AppPasswordPrivileged) | Rights::OAuth(_) => {
+                PROTECTED_METHODS.contains(&name)
+            }
+            Rights::Password(_) => PROTECTED_METHODS.contains(&name) || name.starts_with("chat.bsky."),
         }
     };
     if let Some(method) = method.as_ref().filter(beyond) {
         return Err(XrpcError::invalid_request(format!(
             "insufficient access to request a service auth token for the following method: {method}"
         )));
+    }
+    if let Rights::OAuth(scopes) = &caller.rights {
+        let name = method.as_ref().map_or("*", Nsid::as_str);
+        scopes.check_rpc(name, &audience).map_err(scope_missing)?;
     }
     let token = pds.service_token(&caller.did, &audience, method.as_ref(), exp).await?;
     Ok(Json(json!({"token": token})))
@@ -263,9 +276,10 @@ async fn activate_account(
 
 async fn deactivate_account(
     State(pds): State<Pds>,
-    FullAccess(did): FullAccess,
+    caller: SessionCaller,
     request: Request,
 ) -> Result<StatusCode, XrpcError> {
+    let did = caller.manages(|scopes| scopes.check_account(AccountAttribute::Status, true))?;
     // `deleteAfter` may be sent; here nothing is deleted by itself.
     Input::<Value>::from_request(request, &()).await?;
     pds.deactivate_account(&did).await?;
@@ -279,9 +293,10 @@ struct UpdateHandleInput {
 
 async fn update_handle(
     State(pds): State<Pds>,
-    FullAccess(did): FullAccess,
+    caller: SessionCaller,
     Input(input): Input<UpdateHandleInput>,
 ) -> Result<StatusCode, XrpcError> {
+    let did = caller.manages(|scopes| scopes.check_identity(IdentityAttribute::Handle))?;
     pds.count(Counted::Handles, did.as_str(), 1)?;
     pds.update_handle(&did, &input.handle).await?;
     Ok(StatusCode::OK)

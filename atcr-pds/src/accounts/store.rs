@@ -93,7 +93,9 @@ fn app_password(row: &SqliteRow) -> Result<AppPassword, AccountError> {
 
 impl AccountStore {
     pub(super) async fn open(path: Option<&Path>) -> Result<Self, AccountError> {
-        Ok(Self { pool: crate::sqlite::open(path, SCHEMA).await? })
+        let pool = crate::sqlite::open(path, SCHEMA).await?;
+        sqlx::raw_sql(super::oauth::SCHEMA).execute(&pool).await?;
+        Ok(Self { pool })
     }
 
     /// A secret of 32 bytes under a name, made at the first call.
