@@ -8,7 +8,7 @@ use clap::Parser;
 
 /// The registry: the OCI Distribution API in front of people's PDSs and holds.
 #[derive(Debug, Parser)]
-#[command(name = "atcr-appview", version, about)]
+#[command(name = "atcr-appview", version)]
 struct Cli {
     #[command(subcommand)]
     command: ServerCommand,

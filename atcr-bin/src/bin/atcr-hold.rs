@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 
 /// A hold: storage for images, with an identity of its own.
 #[derive(Debug, Parser)]
-#[command(name = "atcr-hold", version, about)]
+#[command(name = "atcr-hold", version)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -10,7 +10,7 @@ use clap::{Parser, Subcommand};
 
 /// An OCI container registry on the AT Protocol.
 #[derive(Debug, Parser)]
-#[command(name = "atcr", version, about)]
+#[command(name = "atcr", version)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -111,6 +111,47 @@ async fn a_hold_that_cannot_have_its_identity_says_why_and_ends() {
 }
 
 #[tokio::test]
+async fn of_two_holds_that_start_at_once_on_one_folder_one_serves() {
+    let dir = tempfile::tempdir().unwrap();
+    let dev = Dev::start(&dir.path().join("dev"));
+    let plc = dev.text("plc");
+    let settings = [("HOLD_DATABASE_DID_METHOD", "plc"), ("HOLD_DATABASE_PLC_DIRECTORY_URL", plc)];
+    let data = dir.path().join("hold");
+    let holds = [HoldProcess::new(&data, &settings), HoldProcess::new(&data, &settings)];
+    let mut children = holds
+        .each_ref()
+        .map(|hold| hold.command(&["serve"]).stderr(std::process::Stdio::piped()).spawn().unwrap());
+    let ended = tokio::time::timeout(std::time::Duration::from_secs(60), async {
+        loop {
+            if let Some(at) = children.iter_mut().position(|child| child.try_wait().unwrap().is_some()) {
+                return at;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    });
+    let ended = ended.await.expect("one gives way");
+    let [first, second] = children;
+    let (loser, mut winner) = if ended == 0 { (first, second) } else { (second, first) };
+    assert!(stderr(&loser.wait_with_output().unwrap()).contains("in use by another hold"));
+    let url = format!("{}/.well-known/atproto-did", holds[1 - ended].url());
+    let did = tokio::time::timeout(std::time::Duration::from_secs(60), async {
+        loop {
+            if let Ok(answer) = http().get(&url).send().await {
+                return answer.text().await.unwrap();
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    });
+    let did = did.await.expect("the other serves");
+    winner.kill().unwrap();
+    winner.wait().unwrap();
+    assert_eq!(std::fs::read_to_string(data.join("did.txt")).unwrap().trim(), did);
+    // alice, bob, and one hold.
+    let export = http().get(format!("{plc}/export")).send().await.unwrap().text().await.unwrap();
+    assert_eq!(export.lines().count(), 3, "{export}");
+}
+
+#[tokio::test]
 async fn relays_are_asked_to_follow_a_hold() {
     let (sender, mut asked) = tokio::sync::mpsc::unbounded_channel::<Value>();
     let relay = axum::Router::new().route(

@@ -187,3 +187,35 @@ async fn a_directory_over_http_answers_as_the_one_in_process() {
     remote.submit(&did, &Operation::tombstone(&genesis, &high)).await.unwrap();
     assert!(matches!(remote.document(&did).await, Err(PlcError::Tombstoned(_))));
 }
+
+#[tokio::test]
+async fn a_directory_that_is_silent_or_talks_nonsense_is_not_there() {
+    use atcr_core::egress::{Egress, EgressPolicy};
+    use axum::routing::any;
+    let mut policy = EgressPolicy::development();
+    policy.total_timeout = std::time::Duration::from_millis(200);
+    let egress = Egress::new(policy).unwrap();
+    let [high, low, _] = keys();
+    let (did, genesis) = state(&[&high, &low], "hold.test").genesis(&low);
+    let endless = || async {
+        Body::from_stream(futures_util::stream::repeat_with(|| Ok::<_, std::io::Error>("[".repeat(65536))))
+    };
+    for answer in [
+        any(|| async { std::future::pending::<()>().await }),
+        any(|| async { (http::StatusCode::BAD_GATEWAY, "<html>") }),
+        any(endless),
+    ] {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        let router = Router::new().route("/{*path}", answer);
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        let remote = HttpDirectory::new(egress.clone(), base);
+        let log = remote.audit_log(&did).await;
+        assert!(matches!(log, Err(PlcError::Unavailable(_))), "{log:?}");
+        assert!(matches!(remote.document(&did).await, Err(PlcError::Unavailable(_))));
+        // Whether it has taken an operation shows in the status alone.
+        let _ = remote.submit(&did, &genesis).await;
+    }
+    let nobody = HttpDirectory::new(egress, "http://localhost:1".parse().unwrap());
+    assert!(matches!(nobody.submit(&did, &genesis).await, Err(PlcError::Unavailable(_))));
+}
