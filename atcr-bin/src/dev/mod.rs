@@ -15,7 +15,7 @@ use atcr_core::syntax::{Did, Handle};
 use atcr_core::xrpc::XrpcClient;
 use atcr_hold::identity::{IdentityMethod, PlcIdentity};
 use atcr_pds::Clock;
-use atcr_pds::accounts::{Pds, PdsConfig};
+use atcr_pds::accounts::{EgressDocuments, Pds, PdsConfig};
 use atcr_pds::plc::HttpDirectory;
 use atcr_pds::plc::directory::Directory;
 use tempfile::TempDir;
@@ -116,9 +116,11 @@ impl Network {
             .map_err(Error::start("the PLC directory"))?;
         servers.spawn(serve(plc, directory.router()));
 
+        let egress = Egress::new(EgressPolicy::development()).map_err(Error::start("the egress gate"))?;
         let pds_url = local_url(&pds)?;
         let mut config = PdsConfig::new(pds_url.clone(), Arc::new(directory));
         config.data_dir = Some(data_dir.join("pds"));
+        config.client_documents = Some(Arc::new(EgressDocuments::new(egress.clone())));
         let users = Pds::open(config).await.map_err(Error::start("the PDS"))?;
         let mut accounts = Vec::new();
         for (handle, password) in &state.passwords {
@@ -128,7 +130,6 @@ impl Network {
         servers.spawn(serve(pds, users.router()));
         servers.spawn(sweep_blobs(users, shutdown.clone()));
 
-        let egress = Egress::new(EgressPolicy::development()).map_err(Error::start("the egress gate"))?;
         let hold_url = local_url(&hold)?;
         let owner = accounts.first().map(|account| account.did.clone());
         let owner =

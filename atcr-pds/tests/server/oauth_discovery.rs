@@ -49,11 +49,12 @@ async fn a_client_finds_every_endpoint_from_the_pds() {
 #[tokio::test]
 async fn the_whole_sign_in_ends_with_tokens_of_the_reference_servers_form() {
     let world = World::new().await;
-    let client = Client::loopback(&world, SCOPE);
+    let scope = format!("{SCOPE} repo:com.example.note");
+    let client = Client::loopback(&world, &scope);
     let tokens = client.sign_in().await;
     let answer = &tokens.answer;
     assert_eq!(answer["token_type"], "DPoP");
-    assert_eq!(answer["scope"], SCOPE);
+    assert_eq!(answer["scope"], scope);
     assert_eq!(answer["expires_in"], 3600);
     assert_eq!(answer["sub"], json!(world.alice.did));
     assert!(tokens.refresh.starts_with("ref-"));
@@ -80,9 +81,9 @@ async fn the_whole_sign_in_ends_with_tokens_of_the_reference_servers_form() {
     assert_eq!(session["handle"], "alice.test");
     assert!(session.get("email").is_none());
     let record =
-        json!({"repo": world.alice.did, "collection": "io.atcr.manifest", "rkey": "x", "record": {}});
+        json!({"repo": world.alice.did, "collection": "com.example.note", "rkey": "x", "record": {}});
     client.call(&tokens.access, "com.atproto.repo.putRecord", &record).await.ok();
-    let foreign = json!({"repo": world.bob.did, "collection": "io.atcr.manifest", "rkey": "x", "record": {}});
+    let foreign = json!({"repo": world.bob.did, "collection": "com.example.note", "rkey": "x", "record": {}});
     client
         .call(&tokens.access, "com.atproto.repo.putRecord", &foreign)
         .await

@@ -15,7 +15,7 @@ const text = { type: 'string' }
 const { values: options } = parseArgs({ options: { pds: text, plc: text, handle: text, password: text } })
 
 const REDIRECT = 'http://127.0.0.1:8999/callback'
-const SCOPE = 'atproto repo:io.atcr.tag blob:application/vnd.oci.image.manifest.v1+json rpc:io.atcr.hold.getQuota?aud=*'
+const SCOPE = 'atproto repo:com.example.note blob:application/vnd.oci.image.manifest.v1+json rpc:io.atcr.hold.getQuota?aud=*'
 
 class Memory extends Map {
   del(key) {
@@ -76,8 +76,8 @@ const session = await signIn()
 const granted = (await session.getTokenInfo(false)).scope
 holds('scope as asked', granted === SCOPE)
 holds('getSession', (await call(session, 'GET', 'com.atproto.server.getSession')).body.did === session.did)
-holds('write inside the scope', (await write(session, 'io.atcr.tag')).status === 200)
-const outside = await write(session, 'io.atcr.manifest')
+holds('write inside the scope', (await write(session, 'com.example.note')).status === 200)
+const outside = await write(session, 'com.example.other')
 holds('no write outside it', outside.status === 403 && outside.body.error === 'ScopeMissingError')
 const manifest = 'application/vnd.oci.image.manifest.v1+json'
 holds('upload inside it', (await call(session, 'POST', 'com.atproto.repo.uploadBlob', '{}', manifest)).status === 200)
@@ -92,13 +92,13 @@ const before = sessions.get(session.did).tokenSet
 const refreshed = await session.getTokenInfo(true)
 const after = sessions.get(session.did).tokenSet
 holds('refresh', !refreshed.expired && after.refresh_token !== before.refresh_token)
-holds('write after it', (await write(session, 'io.atcr.tag')).status === 200)
+holds('write after it', (await write(session, 'com.example.note')).status === 200)
 
 await session.signOut()
 holds('nothing left to restore', !sessions.has(session.did))
 const again = await signIn()
 sessions.set(again.did, { ...sessions.get(again.did), tokenSet: after })
-const revoked = await client.restore(again.did, false).then((old) => write(old, 'io.atcr.tag')).catch(() => 'refused')
+const revoked = await client.restore(again.did, false).then((old) => write(old, 'com.example.note')).catch(() => 'refused')
 holds('revoked session', revoked === 'refused' || revoked.status === 401)
 
 console.log(JSON.stringify(held))

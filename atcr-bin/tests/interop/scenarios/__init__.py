@@ -1,7 +1,7 @@
 """One module per scenario, each with a function `check`; `ALL` is their order."""
 
 from scenarios import (badinput, conformance, cosign, differential, diskfull, helm, kill9, memory, mount, notation,
-                       records, restart, verify)
+                       oauth, records, restart, verify)
 
-ALL = [records, mount, helm, notation, cosign, verify, differential, badinput, restart, kill9, diskfull, memory,
+ALL = [records, mount, helm, notation, cosign, verify, oauth, differential, badinput, restart, kill9, diskfull, memory,
        conformance]
