@@ -44,12 +44,11 @@ pub(super) fn scope_missing(scope: String) -> XrpcError {
 impl Pds {
     /// The account whose access token the request shows.
     pub(super) async fn caller(&self, request: &Parts) -> Result<SessionCaller, XrpcError> {
-        let (did, rights) = match self.oauth_caller(request).await? {
-            Some((did, scopes)) => (did, Rights::OAuth(scopes)),
-            None => {
-                let (did, scope) = self.tokens().read_access(bearer_token(request)?)?;
-                (did, Rights::Password(scope))
-            }
+        let (did, rights) = if let Some((did, scopes)) = self.oauth_caller(request).await? {
+            (did, Rights::OAuth(scopes))
+        } else {
+            let (did, scope) = self.tokens().read_access(bearer_token(request)?)?;
+            (did, Rights::Password(scope))
         };
         // A token outlives its account by up to two hours.
         self.account(&did).await?;

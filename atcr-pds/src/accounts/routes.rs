@@ -168,7 +168,6 @@ async fn get_session(State(pds): State<Pds>, caller: SessionCaller) -> Result<Js
     let mut answer = json!({
         "did": account.did,
         "handle": account.handle,
-        "emailConfirmed": false,
         "active": status == RepoStatus::Active,
     });
     let sees_email = match &caller.rights {
@@ -177,6 +176,9 @@ async fn get_session(State(pds): State<Pds>, caller: SessionCaller) -> Result<Js
     };
     if sees_email {
         answer["email"] = json!(account.email);
+    }
+    if sees_email || matches!(caller.rights, Rights::Password(_)) {
+        answer["emailConfirmed"] = json!(false);
     }
     if status != RepoStatus::Active {
         answer["status"] = json!(status.as_str());

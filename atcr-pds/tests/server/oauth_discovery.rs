@@ -79,7 +79,7 @@ async fn the_whole_sign_in_ends_with_tokens_of_the_reference_servers_form() {
     let session = answer.ok();
     assert_eq!(session["did"], json!(world.alice.did));
     assert_eq!(session["handle"], "alice.test");
-    assert!(session.get("email").is_none());
+    assert!(session.get("email").is_none() && session.get("emailConfirmed").is_none());
     let record =
         json!({"repo": world.alice.did, "collection": "com.example.note", "rkey": "x", "record": {}});
     client.call(&tokens.access, "com.atproto.repo.putRecord", &record).await.ok();

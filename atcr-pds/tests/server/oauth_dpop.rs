@@ -27,7 +27,7 @@ async fn a_proof_is_for_one_request_and_one_token() {
     let token = client.sign_in().await.access;
     session_with(&client, &token, |_| ()).await.ok();
     session_with(&client, &token, |claims| {
-        claims["htu"] = json!(format!("http://LOCALHOST:2583{SESSION}?x=1#y"))
+        claims["htu"] = json!(format!("http://LOCALHOST:2583{SESSION}?x=1#y"));
     })
     .await
     .ok();

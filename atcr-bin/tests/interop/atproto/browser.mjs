@@ -1,5 +1,7 @@
 // A browser without a window for the log-in and consent pages of our PDS: cookies, forms, no script.
 
+import { request } from 'node:http'
+
 import { must } from './must.mjs'
 
 /** Walks through an authorization URL; returns where the browser is sent at last, back to the client. */
@@ -24,33 +26,39 @@ class Browser {
   }
 
   async open(url) {
-    return this.#follow(await this.#fetch(url, {}))
+    return this.#go('GET', url)
   }
 
   async submit(page, action, filled) {
-    const body = new URLSearchParams({ ...fields(page, action), ...filled })
-    return this.#follow(await this.#fetch(`${this.#origin}${action}`, { method: 'POST', body }))
+    const body = new URLSearchParams({ ...fields(page, action), ...filled }).toString()
+    return this.#go('POST', `${this.#origin}${action}`, body, {
+      origin: this.#origin, 'content-type': 'application/x-www-form-urlencoded' })
   }
 
-  async #fetch(url, request) {
+  async #go(method, url, body, more) {
     const cookie = [...this.#cookies].map((pair) => pair.join('=')).join('; ')
-    const headers = { ...(cookie && { cookie }), ...(request.method && { origin: this.#origin }) }
-    // `fetch` puts a sec-fetch-mode of its own there; a page is for navigations only.
-    headers['sec-fetch-mode'] = 'navigate'
-    const answer = await fetch(url, { ...request, headers, redirect: 'manual' })
-    for (const line of answer.headers.getSetCookie()) {
-      const [name, value] = line.split(';')[0].split(/=(.*)/)
+    const headers = { 'sec-fetch-mode': 'navigate', 'sec-fetch-dest': 'document', ...(cookie && { cookie }), ...more }
+    const answer = await exchange(method, url, headers, body)
+    for (const line of answer.headers['set-cookie'] ?? []) {
+      const [, name, value] = /^([^=]*)=([^;]*)/.exec(line)
       this.#cookies.set(name, value)
     }
-    return answer
-  }
-
-  async #follow(answer) {
-    const location = answer.headers.get('location')
-    if (!location) return { html: await answer.text() }
-    const target = new URL(location, this.#origin)
+    if (!answer.headers.location) return { html: answer.body }
+    const target = new URL(answer.headers.location, this.#origin)
     return target.origin === this.#origin ? this.open(target) : { away: target }
   }
+}
+
+/** One request. `fetch` would say that it comes from a script, which is shown no page. */
+function exchange(method, url, headers, body) {
+  return new Promise((resolve, reject) => {
+    const sent = request(url, { method, headers }, async (answer) => {
+      const pieces = await answer.toArray().catch(reject)
+      resolve({ headers: answer.headers, body: Buffer.concat(pieces ?? []).toString() })
+    })
+    sent.on('error', reject)
+    sent.end(body)
+  })
 }
 
 const has = (page, action) => page.html?.includes(`action="${action}"`)

@@ -125,20 +125,28 @@ impl Dpop {
             (None, Some(_)) => return Err(OAuthError::invalid_proof("DPoP \"ath\" claim not allowed")),
             _ => {}
         }
-        if state.seen.len() >= MAX_SEEN {
-            state.seen.retain(|_, until| *until > now);
-            if state.seen.len() >= MAX_SEEN {
+        let digest = Sha256::new().chain_update(&jkt).chain_update([0]).chain_update(&id).finalize();
+        state.use_once(digest.into(), now)?;
+        Ok(Some(Proof { jkt }))
+    }
+}
+
+impl State {
+    /// Remembers a proof, as long as it could be used again.
+    fn use_once(&mut self, digest: [u8; 32], now: i64) -> Result<(), OAuthError> {
+        if self.seen.len() >= MAX_SEEN {
+            self.seen.retain(|_, until| *until > now);
+            if self.seen.len() >= MAX_SEEN {
                 // Instead of forgetting proofs that still work, no proof of before works any more.
-                state.secret = random()?;
-                state.seen.clear();
+                self.secret = random()?;
+                self.seen.clear();
                 return Err(OAuthError::use_nonce("DPoP \"nonce\" mismatch"));
             }
         }
-        let digest = Sha256::new().chain_update(&jkt).chain_update([0]).chain_update(&id).finalize();
-        if state.seen.insert(digest.into(), now + 2 * TOLERANCE).is_some() {
-            return Err(OAuthError::invalid_proof("DPoP proof replayed"));
+        match self.seen.insert(digest, now + 2 * TOLERANCE) {
+            None => Ok(()),
+            Some(_) => Err(OAuthError::invalid_proof("DPoP proof replayed")),
         }
-        Ok(Some(Proof { jkt }))
     }
 }
 
@@ -154,4 +162,36 @@ fn same_resource(htu: &str, url: &Url) -> bool {
         && named.password().is_none()
         && named.origin() == url.origin()
         && named.path() == url.path()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn digest(n: usize) -> [u8; 32] {
+        Sha256::digest(n.to_be_bytes()).into()
+    }
+
+    #[test]
+    fn when_no_more_proofs_can_be_remembered_none_of_before_works() {
+        let mut state = State { secret: [1; 32], seen: HashMap::new() };
+        for n in 0..MAX_SEEN {
+            state.use_once(digest(n), 0).unwrap();
+        }
+        let before = nonce(&state.secret, 0);
+        state.use_once(digest(MAX_SEEN), 1).unwrap_err();
+        assert_ne!(nonce(&state.secret, 0), before);
+        assert!(state.seen.is_empty());
+    }
+
+    #[test]
+    fn proofs_that_are_over_make_room() {
+        let mut state = State { secret: [1; 32], seen: HashMap::new() };
+        for n in 0..MAX_SEEN {
+            state.use_once(digest(n), 0).unwrap();
+        }
+        state.use_once(digest(0), 2 * TOLERANCE).unwrap();
+        assert_eq!((state.seen.len(), state.secret), (1, [1; 32]));
+        state.use_once(digest(0), 2 * TOLERANCE).unwrap_err();
+    }
 }

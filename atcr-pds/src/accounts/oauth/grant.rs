@@ -1,7 +1,7 @@
 use atcr_core::syntax::Did;
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
 use sqlx::sqlite::SqliteRow;
-use sqlx::{Row as _, SqliteConnection, SqlitePool};
+use sqlx::{Row as _, SqliteConnection, SqliteExecutor};
 
 use super::OAuthError;
 use super::client::ClientAuth;
@@ -173,16 +173,19 @@ impl Grant {
     }
 
     pub(super) async fn by_id(
-        connection: &mut SqliteConnection,
+        executor: impl SqliteExecutor<'_>,
         id: &str,
     ) -> Result<Option<Self>, OAuthError> {
         let row = sqlx::query("select * from oauth_grants where id = ?").bind(id);
-        row.fetch_optional(connection).await?.as_ref().map(Self::read).transpose()
+        row.fetch_optional(executor).await?.as_ref().map(Self::read).transpose()
     }
 
-    pub(super) async fn by_token(pool: &SqlitePool, token: &str) -> Result<Option<Self>, OAuthError> {
+    pub(super) async fn by_token(
+        executor: impl SqliteExecutor<'_>,
+        token: &str,
+    ) -> Result<Option<Self>, OAuthError> {
         let row = sqlx::query("select * from oauth_grants where token = ?").bind(token);
-        row.fetch_optional(pool).await?.as_ref().map(Self::read).transpose()
+        row.fetch_optional(executor).await?.as_ref().map(Self::read).transpose()
     }
 
     pub(super) async fn by_code(
@@ -221,8 +224,8 @@ impl Grant {
     }
 
     /// Ends the session.
-    pub(super) async fn delete(&self, connection: &mut SqliteConnection) -> Result<(), OAuthError> {
-        sqlx::query("delete from oauth_grants where id = ?").bind(&self.id).execute(connection).await?;
+    pub(super) async fn delete(&self, executor: impl SqliteExecutor<'_>) -> Result<(), OAuthError> {
+        sqlx::query("delete from oauth_grants where id = ?").bind(&self.id).execute(executor).await?;
         Ok(())
     }
 }

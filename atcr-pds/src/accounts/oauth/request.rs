@@ -190,3 +190,41 @@ impl AuthorizationRequest {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::accounts::oauth::browser::sweep;
+    use crate::accounts::store::AccountStore;
+
+    #[tokio::test]
+    async fn no_more_requests_are_kept_than_fit_and_those_that_expired_make_room() {
+        let store = AccountStore::open(None).await.unwrap();
+        sqlx::query(
+            "with recursive n (i) as (select 1 union all select i + 1 from n where i < ?) \
+             insert into oauth_requests (id, client, client_auth, parameters, created, expires) \
+             select i, '', '', '', 0, 1000 from n",
+        )
+        .bind(MAX_OPEN)
+        .execute(&store.pool)
+        .await
+        .unwrap();
+        let parameters = Parameters {
+            redirect_uri: "http://127.0.0.1/".into(),
+            response_mode: ResponseMode::Query,
+            state: None,
+            scope: Scopes::understood("atproto"),
+            code_challenge: "x".repeat(43),
+            dpop_jkt: None,
+            login_hint: None,
+            prompt: None,
+        };
+        let push = async |now| {
+            sweep(&store.pool, now).await.unwrap();
+            AuthorizationRequest::push(&store.pool, "http://localhost", &ClientAuth::None, &parameters, now)
+                .await
+        };
+        assert_eq!(push(999).await.unwrap_err().status(), 503);
+        push(1000).await.unwrap();
+    }
+}

@@ -136,7 +136,7 @@ impl Pds {
             .await?;
         let Some(row) = row else {
             if let Some(grant) = Grant::by_code(&mut transaction, code).await? {
-                grant.delete(&mut transaction).await?;
+                grant.delete(&mut *transaction).await?;
                 sqlx::query("delete from oauth_sessions where device = ? and did = ?")
                     .bind(&grant.device)
                     .bind(grant.did.as_str())
@@ -184,9 +184,7 @@ impl Pds {
         let invalid = || OAuthError::invalid_grant("Invalid refresh token");
         let now = self.now();
         let shown = known.form.get("refresh_token").and_then(RefreshToken::read).ok_or_else(invalid)?;
-        let mut connection = self.pool().acquire().await?;
-        let before = Grant::by_id(&mut connection, &shown.grant()).await?.ok_or_else(invalid)?;
-        drop(connection);
+        let before = Grant::by_id(self.pool(), &shown.grant()).await?.ok_or_else(invalid)?;
         // A permission set may have changed. One that cannot be had now still gives what it gave.
         let scope = match expand(self, &before.requested).await {
             Ok(scope) => scope,
@@ -196,7 +194,7 @@ impl Pds {
             }
         };
         let mut transaction = self.pool().begin_with("begin immediate").await?;
-        let grant = Grant::by_id(&mut transaction, &shown.grant()).await?.ok_or_else(invalid)?;
+        let grant = Grant::by_id(&mut *transaction, &shown.grant()).await?.ok_or_else(invalid)?;
         let checked = if !shown.is_current(&grant) {
             tracing::warn!(did = %grant.did, client = grant.client, "a refresh token was used twice; its session is ended");
             Err(OAuthError::invalid_grant("Refresh token replayed"))
@@ -206,7 +204,7 @@ impl Pds {
             known.check(&grant.client, &grant.client_auth, Some(&grant.jkt))
         };
         if let Err(error) = checked {
-            grant.delete(&mut transaction).await?;
+            grant.delete(&mut *transaction).await?;
             transaction.commit().await?;
             return Err(error);
         }
@@ -248,22 +246,14 @@ impl Pds {
 
     async fn revoke(&self, known: &Known) -> Result<(), OAuthError> {
         let token = known.form.get("token").unwrap_or_default();
-        let mut connection = self.pool().acquire().await?;
-        let grant = match RefreshToken::read(token) {
-            Some(refresh) => Grant::by_id(&mut connection, &refresh.grant()).await?,
-            None => {
-                drop(connection);
-                let claims = self.oauth().tokens.read(token, self.issuer(), self.did());
-                let grant = match claims {
-                    Some(claims) => Grant::by_token(self.pool(), &claims.jti).await?,
-                    None => None,
-                };
-                connection = self.pool().acquire().await?;
-                grant
-            }
+        let claims = self.oauth().tokens.read(token, self.issuer(), self.did());
+        let grant = match (RefreshToken::read(token), claims) {
+            (Some(refresh), _) => Grant::by_id(self.pool(), &refresh.grant()).await?,
+            (None, Some(claims)) => Grant::by_token(self.pool(), &claims.jti).await?,
+            (None, None) => None,
         };
         let Some(grant) = grant else { return Ok(()) };
         known.check(&grant.client, &grant.client_auth, Some(&grant.jkt))?;
-        grant.delete(&mut connection).await
+        grant.delete(self.pool()).await
     }
 }

@@ -34,7 +34,7 @@ pub(super) fn client(id: &str) -> Result<Client, OAuthError> {
             "scope" if !is_scope_text(&value) => return Err(invalid("Invalid \"scope\" query parameter")),
             "scope" => scope = Some(value.into_owned()),
             "redirect_uri" => {
-                redirect::check_loopback(&value).map_err(|what| invalid(what))?;
+                redirect::check_loopback(&value).map_err(&invalid)?;
                 redirect_uris.push(value.into_owned());
             }
             other => return Err(invalid(&format!("Unexpected query parameter \"{other}\""))),

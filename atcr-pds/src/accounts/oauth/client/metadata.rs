@@ -75,6 +75,19 @@ fn is_domain(url: &Url) -> bool {
     }
 }
 
+/// The page about a client is of the same origin as its document, and above it.
+fn check_client_uri(uri: &str, id: &Url) -> Result<(), OAuthError> {
+    let above = |uri: &Url| {
+        let path = uri.path();
+        id.path() == path
+            || id.path().strip_prefix(path).is_some_and(|rest| path.ends_with('/') || rest.starts_with('/'))
+    };
+    match Url::parse(uri) {
+        Ok(uri) if uri.origin() == id.origin() && above(&uri) => Ok(()),
+        _ => Err(OAuthError::invalid_client_metadata("client_uri must be a parent URL of the client_id")),
+    }
+}
+
 impl Metadata {
     /// Reads the document of the client `id` and checks what can be checked without its keys.
     pub(super) fn read(id: &str, url: &Url, document: &[u8]) -> Result<Self, OAuthError> {
@@ -112,7 +125,7 @@ impl Metadata {
             return Err(invalid("At least one redirect_uri is required".into()));
         }
         if let Some(uri) = &read.client_uri {
-            read.check_client_uri(uri, url)?;
+            check_client_uri(uri, url)?;
         }
         read.redirect_uris.iter().try_for_each(|uri| read.check_redirect(uri, url))?;
         Ok(read)
@@ -120,22 +133,6 @@ impl Metadata {
 
     fn application_type(&self) -> ApplicationType {
         self.application_type.unwrap_or(ApplicationType::Web)
-    }
-
-    /// The page about a client is of the same origin as its document, and above it.
-    fn check_client_uri(&self, uri: &str, id: &Url) -> Result<(), OAuthError> {
-        let above = |uri: &Url| {
-            let path = uri.path();
-            id.path() == path
-                || id
-                    .path()
-                    .strip_prefix(path)
-                    .is_some_and(|rest| path.ends_with('/') || rest.starts_with('/'))
-        };
-        match Url::parse(uri) {
-            Ok(uri) if uri.origin() == id.origin() && above(&uri) => Ok(()),
-            _ => Err(OAuthError::invalid_client_metadata("client_uri must be a parent URL of the client_id")),
-        }
     }
 
     fn check_redirect(&self, uri: &str, id: &Url) -> Result<(), OAuthError> {

@@ -61,7 +61,7 @@ fn permissions(document: &Value, set: &Nsid, audience: Option<&str>) -> Vec<Stri
     let read = |permission: &Value| {
         let mut syntax = Syntax::of_lexicon(permission)?;
         if syntax.resource == "rpc" {
-            if syntax.has("aud") && syntax.one("aud")?? != "*" {
+            if syntax.has("aud") && syntax.one("aud").ok()?? != "*" {
                 return None;
             }
             if let Some(audience) = audience.filter(|_| !syntax.has("aud") && syntax.has("inheritAud"))

@@ -144,7 +144,7 @@ impl Permission {
     fn repo(syntax: &Syntax) -> Option<Self> {
         syntax.only(&["collection", "action"])?;
         let collections = nsids(&syntax.main_many("collection")?)?;
-        let actions = match syntax.many("action")? {
+        let actions = match syntax.many("action").ok()? {
             None => RepoAction::ALL.to_vec(),
             Some(named) => {
                 let known = |name: &String| RepoAction::ALL.iter().any(|action| action.as_str() == name);
@@ -161,7 +161,7 @@ impl Permission {
     fn rpc(syntax: &Syntax) -> Option<Self> {
         syntax.only(&["lxm", "aud"])?;
         let methods = nsids(&syntax.main_many("lxm")?)?;
-        let audience = match syntax.one("aud")?? {
+        let audience = match syntax.one("aud").ok()?? {
             // Any method of any service is more than can be asked for.
             "*" if methods.contains(&OrAny::Any) => return None,
             "*" => OrAny::Any,
@@ -181,7 +181,7 @@ impl Permission {
         syntax.only(&["attr", "action"])?;
         let name = syntax.main("attr")?;
         let attribute = AccountAttribute::ALL.into_iter().find(|attribute| attribute.as_str() == name)?;
-        let actions = syntax.many("action")?.unwrap_or_default();
+        let actions = syntax.many("action").ok()?.unwrap_or_default();
         if !actions.iter().all(|action| matches!(action.as_str(), "read" | "manage")) {
             return None;
         }
@@ -201,7 +201,7 @@ impl Permission {
     fn include(syntax: &Syntax) -> Option<Self> {
         syntax.only(&["nsid", "aud"])?;
         let set = syntax.main("nsid")?.parse().ok()?;
-        let audience = match syntax.one("aud")? {
+        let audience = match syntax.one("aud").ok()? {
             None => None,
             Some(service) => Some(service_id(service)?),
         };

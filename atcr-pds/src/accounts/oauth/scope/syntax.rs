@@ -28,6 +28,10 @@ enum Values {
     List(Vec<String>),
 }
 
+/// A parameter has several values where there must be one, or the other way round.
+#[derive(Debug)]
+pub(super) struct WrongNumber;
+
 /// A scope, or a permission of a permission set, before it is known what it means.
 pub(super) struct Syntax {
     pub(super) resource: String,
@@ -104,31 +108,31 @@ impl Syntax {
         self.parameters.iter().find(|(known, _)| known == name).map(|(_, values)| values)
     }
 
-    /// One value, if there is any; `None` outside when there are several.
-    pub(super) fn one(&self, name: &str) -> Option<Option<&str>> {
+    /// One value, if there is any.
+    pub(super) fn one(&self, name: &str) -> Result<Option<&str>, WrongNumber> {
         match self.find(name) {
-            None => Some(None),
-            Some(Values::One(value)) => Some(Some(value)),
+            None => Ok(None),
+            Some(Values::One(value)) => Ok(Some(value)),
             Some(Values::Text(values)) => match values.as_slice() {
-                [value] => Some(Some(value)),
-                _ => None,
+                [value] => Ok(Some(value)),
+                _ => Err(WrongNumber),
             },
-            Some(Values::List(_)) => None,
+            Some(Values::List(_)) => Err(WrongNumber),
         }
     }
 
-    /// Some values, if there are any; `None` outside when they are not a list.
-    pub(super) fn many(&self, name: &str) -> Option<Option<&[String]>> {
+    /// A list of values, if there is any.
+    pub(super) fn many(&self, name: &str) -> Result<Option<&[String]>, WrongNumber> {
         match self.find(name) {
-            None => Some(None),
-            Some(Values::Text(values) | Values::List(values)) if !values.is_empty() => Some(Some(values)),
-            Some(_) => None,
+            None => Ok(None),
+            Some(Values::Text(values) | Values::List(values)) if !values.is_empty() => Ok(Some(values)),
+            Some(_) => Err(WrongNumber),
         }
     }
 
     /// The value that may stand behind the colon or under its name, not both.
     pub(super) fn main(&self, name: &str) -> Option<&str> {
-        match (self.positional.as_deref(), self.one(name)?) {
+        match (self.positional.as_deref(), self.one(name).ok()?) {
             (Some(value), None) | (None, Some(value)) => Some(value),
             _ => None,
         }
@@ -136,7 +140,7 @@ impl Syntax {
 
     /// The values that may stand behind the colon, if it is one, or under their name, not both.
     pub(super) fn main_many(&self, name: &str) -> Option<Vec<&str>> {
-        match (&self.positional, self.many(name)?) {
+        match (&self.positional, self.many(name).ok()?) {
             (Some(value), None) => Some(vec![value]),
             (None, Some(values)) => Some(values.iter().map(String::as_str).collect()),
             _ => None,
