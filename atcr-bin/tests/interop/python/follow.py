@@ -1,0 +1,46 @@
+"""Follows the event stream of one service from its beginning, over restarts of the service.
+
+    follow.py --pds URL --plc URL --did DID [--cursor SEQ] [--map ORIGIN=URL]...
+
+The goal comes as one line on standard input: `{"rev": REV, "acknowledged": FILE}`. Then all that was acknowledged must
+have come exactly once, and what the events left must be what is exported. Prints one line of JSON.
+"""
+
+import argparse
+import json
+import sys
+import threading
+
+from events import Stream
+from repository import Repository, must
+
+LIMIT = 900
+
+
+def main():
+    options = argparse.ArgumentParser(description=__doc__)
+    for name in ("--pds", "--plc", "--did"):
+        options.add_argument(name, required=True)
+    options.add_argument("--cursor", type=int, default=0)
+    options.add_argument("--map", action="append", default=[])
+    options = options.parse_args()
+    repository = Repository(options.pds, options.plc, options.did, dict(one.split("=", 1) for one in options.map))
+    goal = {}
+    listening = threading.Thread(target=lambda: goal.update(json.loads(sys.stdin.readline())), daemon=True)
+    listening.start()
+    stream = Stream(repository, options.cursor)
+    connections = stream.follow(lambda: bool(goal) and stream.rev >= goal["rev"], LIMIT)
+    with open(goal["acknowledged"]) as file:
+        wanted = dict(line.split() for line in file)
+    for rev, cid in wanted.items():
+        must(stream.seen.get(rev) == cid, f"{rev} was acknowledged as {cid} and came as {stream.seen.get(rev)}")
+    whole = repository.export()
+    must(whole.rev == stream.rev and whole.data == stream.data, f"the export is at {whole.rev}")
+    records = {path: cid.encode() for path, cid in whole.records().items()}
+    must(records == stream.records, f"{len(records)} records, the events left {len(stream.records)}")
+    print(json.dumps({"seq": stream.seq, "counts": stream.counts, "commits": len(stream.seen),
+                      "acknowledged": len(wanted), "records": len(records), "connections": connections}))
+
+
+if __name__ == "__main__":
+    main()
