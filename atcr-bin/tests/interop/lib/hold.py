@@ -1,5 +1,6 @@
 """`atcr-hold serve` as a child process: a hold on its own, in the network of an `atcr dev`."""
 
+import json
 import os
 import subprocess
 import time
@@ -10,11 +11,11 @@ from lib.server import free_port
 
 
 class Hold:
-    """A hold of one owner on a data directory. Use as a context manager; it is ended by its own pid."""
+    """A hold of one owner on a data directory, with a DID of one method (`web`, `plc`). Use as a context manager; it is ended by its own pid."""
 
-    def __init__(self, server, owner, data_dir, log, public_url=None):
+    def __init__(self, server, owner, data_dir, log, method, public_url=None):
         self.server, self.owner, self.data_dir, self.log_path = server, owner, data_dir, log
-        self.port, self.process = free_port(), None
+        self.method, self.port, self.process = method, free_port(), None
         self.url = f"http://localhost:{self.port}"
         self.public_url = public_url or self.url
 
@@ -34,6 +35,7 @@ class Hold:
             "HOLD_SERVER_TEST_MODE": "true",
             "HOLD_REGISTRATION_OWNER_DID": self.server.accounts[self.owner]["did"],
             "HOLD_DATABASE_PATH": self.data_dir,
+            "HOLD_DATABASE_DID_METHOD": self.method,
             "HOLD_DATABASE_PLC_DIRECTORY_URL": self.server.ready["plc"],
         }
         with open(self.log_path, "ab") as log:
@@ -42,7 +44,7 @@ class Hold:
         deadline = time.monotonic() + timeout
         while True:
             try:
-                xrpc.query(self.url, "_health")
+                self.did = json.loads(xrpc.query(self.url, "com.atproto.server.describeServer"))["did"]
                 return
             except Failed as problem:
                 must(self.process.poll() is None and time.monotonic() < deadline,

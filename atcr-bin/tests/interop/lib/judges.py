@@ -26,6 +26,8 @@ class Subject:
 
     def arguments(self, plc):
         yield from ("--pds", self.pds, "--plc", plc, "--did", self.did)
+        if self.handle:
+            yield from ("--handle", self.handle)
         for origin in self.map:
             yield from ("--map", origin)
 
@@ -33,15 +35,15 @@ class Subject:
 def of_account(server, handle):
     """An account of the development PDS: did:plc."""
     writer = (server.ready["pds"], handle, server.password(handle))
-    return Subject(f"account {handle}", server.ready["pds"], server.accounts[handle]["did"], writer, handle)
+    return Subject("account did:plc", server.ready["pds"], server.accounts[handle]["did"], writer, handle)
 
 
-def of_hold(server, hold, owner, did):
-    """A hold that runs on its own. A did:web is fetched from loopback."""
-    writer = (server.ready["pds"], owner, server.password(owner))
-    subject = Subject(f"hold {did.split(':')[1]}", hold.url, did, writer, home=hold.public_url, service=True)
-    if did.startswith("did:web:"):
-        subject.handle = did.removeprefix("did:web:")
+def of_hold(server, hold):
+    """A hold that runs on its own. A did:web is fetched from loopback, and its host is the handle."""
+    writer = (server.ready["pds"], hold.owner, server.password(hold.owner))
+    subject = Subject(f"hold did:{hold.method}", hold.url, hold.did, writer, home=hold.public_url, service=True)
+    if hold.method == "web":
+        subject.handle = hold.did.removeprefix("did:web:")
         subject.map = [f"https://{subject.handle}={hold.url}"]
     return subject
 
@@ -56,8 +58,6 @@ class Judges:
     def first(self, subject, *more):
         """The reference packages for Node; returns what they print."""
         arguments = [*subject.arguments(self.plc), "--home", subject.home or subject.pds]
-        if subject.handle:
-            arguments += ["--handle", subject.handle]
         return json.loads(self.shell.run("node", f"{HERE}/atproto/verify.mjs", *arguments, *more, timeout=300))
 
     def second(self, subject, pds=None):

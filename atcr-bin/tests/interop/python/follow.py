@@ -1,6 +1,6 @@
 """Follows the event stream of one service from its beginning, over restarts of the service.
 
-    follow.py --pds URL --plc URL --did DID [--cursor SEQ] [--map ORIGIN=URL]...
+    follow.py --pds URL --plc URL --did DID [--handle HANDLE] [--cursor SEQ] [--map ORIGIN=URL]...
 
 The goal comes as one line on standard input: `{"rev": REV, "acknowledged": FILE}`. Then all that was acknowledged must
 have come exactly once, and what the events left must be what is exported. Prints one line of JSON.
@@ -22,9 +22,11 @@ def main():
     for name in ("--pds", "--plc", "--did"):
         options.add_argument(name, required=True)
     options.add_argument("--cursor", type=int, default=0)
+    options.add_argument("--handle")
     options.add_argument("--map", action="append", default=[])
     options = options.parse_args()
-    repository = Repository(options.pds, options.plc, options.did, dict(one.split("=", 1) for one in options.map))
+    origins = dict(entry.split("=", 1) for entry in options.map)
+    repository = Repository(options.pds, options.plc, options.did, origins, options.handle)
     goal = {}
     listening = threading.Thread(target=lambda: goal.update(json.loads(sys.stdin.readline())), daemon=True)
     listening.start()

@@ -13,7 +13,7 @@ from atmst.blockstore.car_file import ReadOnlyCARBlockStore
 from atmst.mst.node_store import NodeStore
 from atmst.mst.node_walker import NodeWalker
 from atmst.mst.node_wrangler import NodeWrangler
-from atproto import IdResolver, verify_signature
+from atproto import AtprotoData, IdResolver, verify_signature
 
 
 class Wrong(Exception):
@@ -42,18 +42,23 @@ class Loopback(httpx.BaseTransport):
 class Repository:
     """Where it is, and what its DID says."""
 
-    def __init__(self, pds, plc, did, origins):
-        self.pds, self.did = pds, did
+    def __init__(self, pds, plc, did, origins, handle=None):
+        self.pds, self.did, self.handle = pds, did, handle
         self.resolver = IdResolver(plc_url=plc)
         if origins:
             self.resolver.did._methods["web"]._client = httpx.Client(transport=Loopback(origins))
         self.identity = None
 
     def identify(self):
-        """Resolves the DID anew."""
-        self.identity = self.resolver.did.resolve_atproto_data(self.did)
-        must(self.identity and self.identity.signing_key, f"{self.did} has no signing key")
-        return self.identity
+        """Resolves the DID anew. The SDK's strict way wants a handle, which a host without a name cannot have."""
+        if self.handle:
+            identity = self.resolver.did.resolve_atproto_data(self.did)
+            must(identity.handle == self.handle, f"the handle is {identity.handle}")
+        else:
+            identity = AtprotoData.from_did_doc(self.resolver.did.ensure_resolve(self.did))
+        must(identity.signing_key and identity.pds, f"the document lacks something: {identity}")
+        self.identity = identity
+        return identity
 
     @property
     def key(self):

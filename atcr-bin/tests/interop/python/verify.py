@@ -1,6 +1,6 @@
 """The second judge: the Python SDK of the AT Protocol, with trees by `atmst` and DAG-CBOR by `cbrrr`.
 
-    verify.py --pds URL --plc URL --did DID [--home URL] [--map ORIGIN=URL]...
+    verify.py --pds URL --plc URL --did DID [--handle HANDLE] [--home URL] [--map ORIGIN=URL]...
 
 Prints one JSON array of {name, ok, note}. The repository may be written meanwhile.
 """
@@ -86,10 +86,12 @@ def main():
     for name in ("--pds", "--plc", "--did"):
         options.add_argument(name, required=True)
     options.add_argument("--home")
+    options.add_argument("--handle")
     options.add_argument("--map", action="append", default=[])
     options = options.parse_args()
     origins = dict(entry.split("=", 1) for entry in options.map)
-    judge = Judge(Repository(options.pds, options.plc, options.did, origins), options.home or options.pds)
+    repository = Repository(options.pds, options.plc, options.did, origins, options.handle)
+    judge = Judge(repository, options.home or options.pds)
     results = []
     for check in (judge.did_document, judge.signed_export, judge.tree_rebuilt, judge.canonical_blocks,
                   judge.read_by_libipld, judge.record_proofs, judge.blobs, judge.event_stream):

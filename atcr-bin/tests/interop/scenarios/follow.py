@@ -1,7 +1,7 @@
 """Repos are followed through thousands of writes and a restart: no event lost, none twice, all verified.
 
-Each subject is written with 10,000 random records over XRPC; in the midst its service is killed with SIGKILL and started
-again. From the first event on it is followed
+A hold (did:plc) is written with 10,000 random records over XRPC, a hold (did:web) and an account of the PDS with 2,000; in
+the midst the service is killed with SIGKILL and started again. From the first event on it is followed
 
 - strictly by the first judge (order, signatures, limits, MST inversion, the chain of `prevData` and `since`),
 - by the client of the Python SDK, which comes back by itself, with MST inversion by `atmst`,
@@ -24,22 +24,25 @@ from lib.process import end, must
 OWNER = "alice.test"
 HOST = "hold.atcr.test"
 WRITES = 10_000
+FEWER = 2_000
 LIMIT = 600
 
 
 def check(suite, _):
     home, said = suite.home("follow"), []
     with suite.server("follow") as server:
-        with Hold(server, OWNER, f"{home}/web", f"{suite.logs}/follow-hold-web.log", f"https://{HOST}") as hold:
-            said.append(follow(suite, server, hold, of_hold(server, hold, OWNER, f"did:web:{HOST}")))
-        said.append(follow(suite, server, server, of_account(server, OWNER)))
+        for method, public_url, writes in (("plc", None, WRITES), ("web", f"https://{HOST}", FEWER)):
+            name = f"hold-{method}"
+            with Hold(server, OWNER, f"{home}/{name}", f"{suite.logs}/follow-{name}.log", method, public_url) as hold:
+                said.append(follow(suite, server, hold, of_hold(server, hold), writes))
+        said.append(follow(suite, server, server, of_account(server, OWNER), FEWER))
     shutil.rmtree(home)
     return "; ".join(said)
 
 
-def follow(suite, server, service, subject):
+def follow(suite, server, service, subject, writes):
     """Has one subject written and followed; `service` is what is killed."""
-    name = f"follow-{subject.name.replace(' ', '-')}"
+    name = f"follow-{subject.name.replace(' ', '-').replace(':', '-')}"
     judges, home = Judges(suite, name, server.ready["plc"]), suite.home(name)
     programs, indigo = [], []
     try:
@@ -52,7 +55,7 @@ def follow(suite, server, service, subject):
                 program.start()
             indigo[1].add(subject.did)
         acknowledged = f"{home}/acknowledged"
-        counts = write(judges, service, subject, acknowledged)
+        counts = write(judges, service, subject, writes, acknowledged)
         latest = json.loads(xrpc.query(subject.pds, "com.atproto.sync.getLatestCommit", did=subject.did))
         goal = json.dumps({"rev": latest["rev"], "acknowledged": acknowledged}) + "\n"
         for program in programs:
@@ -74,12 +77,12 @@ def follow(suite, server, service, subject):
     return f"{subject.name}: {counts['records']} records in {commits} commits followed{by}"
 
 
-def write(judges, service, subject, acknowledged):
-    """10,000 records, and a kill at the half; returns what the writer counted."""
-    churn = judges.churn(subject, "--writes", str(WRITES), "--acknowledged", acknowledged)
+def write(judges, service, subject, writes, acknowledged):
+    """So many records, and a kill at the half; returns what the writer counted."""
+    churn = judges.churn(subject, "--writes", str(writes), "--acknowledged", acknowledged)
     try:
         for line in churn.stdout:
-            if line.strip().isdigit() and int(line) >= WRITES // 2:
+            if line.strip().isdigit() and int(line) >= writes // 2:
                 break
         must(churn.poll() is None, f"the writes ended too early; see {judges.shell.log}")
         service.kill()
