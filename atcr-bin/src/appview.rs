@@ -34,7 +34,7 @@ pub(crate) struct AppViewSettings {
     pub(crate) handle_resolver: Option<Url>,
     pub(crate) egress: Egress,
     pub(crate) redirect_blobs: bool,
-    pub(crate) manifest_size: usize,
+    pub(crate) limits: Limits,
     pub(crate) sparse_images: bool,
 }
 
@@ -62,12 +62,12 @@ pub async fn run(config: AppViewConfig) -> Result<(), Error> {
         handle_resolver: config.identity.handle_resolver_url,
         egress: Egress::new(policy).map_err(Error::start("the egress gate"))?,
         redirect_blobs: config.registry.redirect_blobs,
-        manifest_size: config.registry.manifest_size,
+        limits: config.requests.into(),
         sparse_images: config.registry.sparse_images,
     })
     .await?;
     tracing::info!(addr = %config.server.addr, "the registry is ready");
-    serve::serve(listener, router, shutdown).await
+    serve::serve(listener, router, config.connections.into(), shutdown).await
 }
 
 /// Opens a registry: everything that answers under its URL.
@@ -99,7 +99,7 @@ pub(crate) async fn open(settings: AppViewSettings) -> Result<Router, Error> {
         .manifests(Arc::new(manifests))
         .blobs(Arc::new(blobs))
         .authorizer(Arc::new(TokenAuthorizer::new(verifier, policy, &base_url)))
-        .limits(Limits { manifest_size: settings.manifest_size, ..Limits::default() })
+        .limits(settings.limits)
         .sparse(Sparse { images: settings.sparse_images, ..Sparse::default() })
         .session_key(SessionKey::from_bytes(keys::load_or_create(&secret("uploads.key"))?))
         .build()

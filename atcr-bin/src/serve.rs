@@ -49,9 +49,13 @@ pub async fn listen(addr: &str) -> Result<TcpListener, Error> {
 }
 
 /// Serves until the order to stop; then requests under way have ten seconds to end.
-pub async fn serve(listener: TcpListener, router: Router, shutdown: Shutdown) -> Result<(), Error> {
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    limits: ConnectionLimits,
+    shutdown: Shutdown,
+) -> Result<(), Error> {
     let addr = listener.local_addr().map(|addr| addr.to_string()).unwrap_or_default();
-    let limits = ConnectionLimits::default();
     let served = atcr_registry::serve(listener, router, limits, shutdown.clone().ordered());
     let out_of_patience = async {
         shutdown.ordered().await;

@@ -4,7 +4,7 @@ use atcr_core::syntax::Did;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::Config;
+use super::{Config, Connections, Requests};
 
 /// The settings of `atcr-appview`; the template `config/appview.yaml` says what each one is for.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -18,6 +18,10 @@ pub struct AppViewConfig {
     pub identity: Identity,
     /// The registry.
     pub registry: Registry,
+    /// What requests may cost.
+    pub requests: Requests,
+    /// What connections may cost.
+    pub connections: Connections,
     /// The log.
     pub log: super::Log,
 }
@@ -81,15 +85,13 @@ impl Default for Identity {
 pub struct Registry {
     /// Sends clients to the storage for blobs.
     pub redirect_blobs: bool,
-    /// The size of a manifest in bytes.
-    pub manifest_size: usize,
     /// Takes images some of whose blobs are not there.
     pub sparse_images: bool,
 }
 
 impl Default for Registry {
     fn default() -> Self {
-        Self { redirect_blobs: true, manifest_size: 4 << 20, sparse_images: false }
+        Self { redirect_blobs: true, sparse_images: false }
     }
 }
 

@@ -4,7 +4,7 @@ use atcr_core::syntax::Did;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::Config;
+use super::{Config, Connections};
 
 /// The settings of `atcr-hold`; the template `config/hold.yaml` says what each one is for.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -18,6 +18,8 @@ pub struct HoldConfig {
     pub database: Database,
     /// Where the blobs go.
     pub storage: Storage,
+    /// What connections may cost.
+    pub connections: Connections,
     /// The log.
     pub log: Log,
 }

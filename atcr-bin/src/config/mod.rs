@@ -4,6 +4,7 @@ mod appview;
 mod hold;
 mod init;
 mod layers;
+mod limits;
 
 use std::path::PathBuf;
 
@@ -11,6 +12,7 @@ pub use appview::AppViewConfig;
 pub use hold::{DidMethod, HoldConfig, Log, LogFormat};
 pub use init::init;
 pub use layers::load;
+pub use limits::{Connections, Requests};
 
 /// Why a configuration is not usable.
 #[derive(Debug, thiserror::Error)]

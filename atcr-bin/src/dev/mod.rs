@@ -18,6 +18,7 @@ use atcr_pds::Clock;
 use atcr_pds::accounts::{EgressDocuments, Pds, PdsConfig};
 use atcr_pds::plc::HttpDirectory;
 use atcr_pds::plc::directory::Directory;
+use atcr_registry::{ConnectionLimits, Limits};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -108,7 +109,8 @@ impl Network {
         state.save(data_dir)?;
 
         let mut servers = JoinSet::new();
-        let serve = |listener, router| serve::serve(listener, router, shutdown.clone());
+        let serve =
+            |listener, router| serve::serve(listener, router, ConnectionLimits::default(), shutdown.clone());
 
         let plc_url = local_url(&plc)?;
         let directory = Directory::open(Some(&data_dir.join("plc.sqlite")), Clock::system())
@@ -163,7 +165,7 @@ impl Network {
             handle_resolver: Some(pds_url.clone()),
             egress: egress.clone(),
             redirect_blobs: true,
-            manifest_size: 4 << 20,
+            limits: Limits::default(),
             sparse_images: options.sparse_images,
         })
         .await?;

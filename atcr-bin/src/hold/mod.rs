@@ -19,11 +19,12 @@ use atcr_hold::Hold;
 pub async fn run(config: HoldConfig) -> Result<(), Error> {
     let shutdown = Shutdown::on_signals()?;
     let listener = serve::listen(&config.server.addr).await?;
-    let addr = config.server.addr.clone();
+    let (addr, connections) = (config.server.addr.clone(), config.connections.clone());
     let hold = Settings::new(config)?.open().await?;
     tracing::info!(did = %hold.did(), addr, "the hold is ready");
     let maintenance = maintain(hold.clone(), shutdown.clone());
-    let (served, maintained) = tokio::join!(serve::serve(listener, hold.router(), shutdown), maintenance);
+    let served = serve::serve(listener, hold.router(), connections.into(), shutdown);
+    let (served, maintained) = tokio::join!(served, maintenance);
     served.and(maintained)
 }
 

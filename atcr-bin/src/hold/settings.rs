@@ -25,7 +25,7 @@ pub(crate) struct Settings {
 impl Settings {
     /// The settings of a configuration.
     pub(crate) fn new(config: HoldConfig) -> Result<Self, Error> {
-        let HoldConfig { server, registration, database, storage, log: _ } = config;
+        let HoldConfig { server, registration, database, storage, connections: _, log: _ } = config;
         let public_url = server.public_url.ok_or(ConfigError::Required {
             key: "server.public_url",
             purpose: "the URL that everybody reaches the hold at",
