@@ -2,7 +2,7 @@ use std::io::IsTerminal as _;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::{Path, PathBuf};
 
-use atcr_hold::Hold;
+use atcr_core::syntax::Did;
 use atcr_pds::repo::car::CarLimits;
 use atcr_pds::repo::{Import, Imported};
 use clap::Subcommand;
@@ -52,7 +52,7 @@ impl RepoCommand {
             }
             Self::Import { config, files } => {
                 let settings = Settings::new(config.load::<HoldConfig>()?)?;
-                crate::block_on(async { import(&settings.open().await?, &files).await })
+                crate::block_on(import(settings, &files))
             }
         }
     }
@@ -112,20 +112,23 @@ async fn write<W: AsyncWrite + Unpin>(
     Ok(to.into_inner())
 }
 
-async fn import(hold: &Hold, files: &[PathBuf]) -> Result<(), Error> {
+async fn import(settings: Settings, files: &[PathBuf]) -> Result<(), Error> {
     let mut import = Import::new();
+    let mut repos = Vec::new();
+    // Before the hold is opened, which makes a new one: a damaged file has made nothing then.
     for path in files {
-        let read = if is_standard(path) {
-            read(&mut import, path, standard(std::io::stdin().as_fd())?, None).await
+        let did = if is_standard(path) {
+            read(&mut import, path, standard(std::io::stdin().as_fd())?, None).await?
         } else {
             let file = tokio::fs::File::open(path).await.map_err(Error::file(path, "read"))?;
             let size = file.metadata().await.map_err(Error::file(path, "read"))?.len();
-            read(&mut import, path, file, Some(size)).await
+            read(&mut import, path, file, Some(size)).await?
         };
-        let did = read?;
-        if did != *hold.did() {
-            eprintln!("{}: the repo of {did}; its records become records of {}", path.display(), hold.did());
-        }
+        repos.push((path, did));
+    }
+    let hold = settings.open().await?;
+    for (path, did) in repos.iter().filter(|(_, did)| did != hold.did()) {
+        eprintln!("{}: the repo of {did}; its records become records of {}", path.display(), hold.did());
     }
     let bar = progress::bytes(None, "writing");
     let imported = progress::show(&bar, hold.repos().import(hold.did(), import)).await;
@@ -144,9 +147,10 @@ async fn read(
     path: &Path,
     file: impl AsyncRead + Unpin + Send,
     size: Option<u64>,
-) -> Result<atcr_core::syntax::Did, Error> {
+) -> Result<Did, Error> {
     let bar = progress::bytes(size, "reading");
     let read = import.read(bar.wrap_async_read(file), CarLimits::default());
-    let what = format!("{} cannot be taken over, and nothing was changed", path.display());
+    let name = if is_standard(path) { "standard input".into() } else { path.to_string_lossy() };
+    let what = format!("{name} cannot be taken over, and nothing was changed");
     Ok(progress::show(&bar, read).await.map_err(Error::command(what))?.did)
 }

@@ -133,6 +133,9 @@ async fn a_malformed_file_changes_nothing() {
         assert!(message.contains("because:"), "{message}");
         assert_eq!(records(&data).await, before);
     }
+    let fresh = HoldProcess::new(&dir.path().join("fresh"), &[]);
+    assert!(!import(&fresh, &[&bad]).status.success());
+    assert!(!dir.path().join("fresh").exists(), "nothing was made");
     let missing = import(&hold, &[Path::new("/nowhere.car")]);
     assert!(stderr(&missing).contains("/nowhere.car cannot be read"), "{}", stderr(&missing));
     let empty = HoldProcess::new(&dir.path().join("empty"), &[]).run(&["repo", "export"]);

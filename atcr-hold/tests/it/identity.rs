@@ -429,6 +429,20 @@ async fn what_does_not_follow_from_signatures_is_not_believed() {
 }
 
 #[tokio::test]
+async fn a_directory_that_has_forgotten_the_did_is_told_again() {
+    let mut world = World::new().await;
+    let did = world.open().await.unwrap().did().clone();
+    world.config.public_url = "https://new.example.com".parse().unwrap();
+    drop(world.open().await.unwrap());
+    world.peer = Peer::new().await;
+    let peer = world.peer.clone();
+    world.plc().directory = peer;
+    let hold = world.open().await.unwrap();
+    assert_eq!((hold.did(), world.peer.log(&did).await.len()), (&did, 2));
+    assert_eq!(world.peer.state(&did).await.services["atcr_hold"].endpoint, "https://new.example.com");
+}
+
+#[tokio::test]
 async fn a_did_that_was_given_up_or_is_unknown_is_no_identity() {
     let mut world = World::new().await;
     let rotation = SigningKey::generate(Curve::K256).unwrap();
@@ -481,6 +495,10 @@ async fn the_operators_key_takes_a_lost_rotation_key_out() {
     let error = identity_error(identity::update(&world.config, options.clone()).await.unwrap_err());
     assert!(matches!(error, IdentityError::NeedsSignature { .. }), "{error}");
     options.sign_with = Some(recovery.clone());
+    let mut all = options.clone();
+    all.drop_rotation_keys.extend([first.clone(), new.public_key().to_did_key()]);
+    let error = identity_error(identity::update(&world.config, all).await.unwrap_err());
+    assert!(matches!(error, IdentityError::NoRotationKey { .. }), "{error}");
     let report = identity::update(&world.config, options).await.unwrap().plc.unwrap();
     let keys = [&recovery, &new].map(|key| key.public_key().to_did_key());
     assert_eq!(report.state.unwrap().rotation_keys, keys);
