@@ -1,9 +1,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ipld_core::cid::Cid;
-
-use super::mst::NodeBlock;
+use super::mst::{Hash, NodeBlock};
 
 /// Tree nodes that were used lately. A node never changes, so nothing here is ever stale.
 ///
@@ -16,8 +14,8 @@ pub(super) struct NodeCache {
 
 #[derive(Default)]
 struct State {
-    young: HashMap<Cid, Arc<NodeBlock>>,
-    old: HashMap<Cid, Arc<NodeBlock>>,
+    young: HashMap<Hash, Arc<NodeBlock>>,
+    old: HashMap<Hash, Arc<NodeBlock>>,
     weight: usize,
 }
 
@@ -26,12 +24,12 @@ impl NodeCache {
         Self { state: Mutex::default(), limit: bytes / 2 }
     }
 
-    pub(super) fn get(&self, cid: &Cid) -> Option<Arc<NodeBlock>> {
+    pub(super) fn get(&self, hash: &Hash) -> Option<Arc<NodeBlock>> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(node) = state.young.get(cid) {
+        if let Some(node) = state.young.get(hash) {
             return Some(node.clone());
         }
-        let node = state.old.remove(cid)?;
+        let node = state.old.remove(hash)?;
         self.put(&mut state, node.clone());
         Some(node)
     }
@@ -47,7 +45,7 @@ impl NodeCache {
             state.weight = 0;
         }
         let weight = node.weight();
-        if state.young.insert(*node.cid(), node).is_none() {
+        if state.young.insert(node.hash(), node).is_none() {
             state.weight += weight;
         }
     }
@@ -73,11 +71,11 @@ mod tests {
         cache.insert(used.clone());
         for n in 1..1000 {
             cache.insert(node(n));
-            assert!(cache.get(used.cid()).is_some(), "{n}");
+            assert!(cache.get(&used.hash()).is_some(), "{n}");
             let state = cache.state.lock().unwrap();
             assert!(state.young.len() + state.old.len() <= 110);
         }
-        assert!(cache.get(node(1).cid()).is_none());
-        assert!(cache.get(node(999).cid()).is_some());
+        assert!(cache.get(&node(1).hash()).is_none());
+        assert!(cache.get(&node(999).hash()).is_some());
     }
 }

@@ -1,5 +1,5 @@
 use atcr_core::syntax::{Datetime, Did, Handle, Tid};
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::Bytes;
 use ipld_core::cid::Cid;
 use serde::Serialize;
 
@@ -37,8 +37,9 @@ impl EventKind {
     }
 }
 
-/// A sequenced event, durable and ready to be sent.
+/// A sequenced event, durable and ready to be sent. A clone shares its bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Event {
     /// Its place in the sequence, from 1.
     pub seq: u64,
@@ -48,20 +49,43 @@ pub struct Event {
     pub kind: EventKind,
     /// The body of the frame, DAG-CBOR, `seq` and `time` included.
     pub body: Bytes,
+    /// Header and body: one for all subscribers.
+    frame: Bytes,
 }
 
 impl Event {
-    /// The binary WebSocket message: header, then body (specification, Event Stream).
-    pub fn frame(&self) -> Bytes {
-        let name = self.kind.as_str();
-        let mut frame = BytesMut::with_capacity(16 + self.body.len());
-        frame.put_slice(&[0xa2, 0x61, b't']);
-        frame.put_u8(0x60 | u8::try_from(name.len()).expect("the names have at most 9 bytes"));
-        frame.put_slice(name.as_bytes());
-        frame.put_slice(&[0x62, b'o', b'p', 0x01]);
-        frame.put_slice(&self.body);
-        frame.freeze()
+    /// An event whose body was made by [`NewEvent::sequence`].
+    pub fn new(seq: u64, did: Did, kind: EventKind, body: &[u8]) -> Self {
+        let mut frame = header(kind, body.len());
+        frame.extend_from_slice(body);
+        Self::framed(seq, did, kind, frame)
     }
+
+    fn framed(seq: u64, did: Did, kind: EventKind, frame: Vec<u8>) -> Self {
+        let frame = Bytes::from(frame);
+        let body = frame.slice(header_len(kind)..);
+        Self { seq, did, kind, body, frame }
+    }
+
+    /// The binary WebSocket message: header, then body (specification, Event Stream). Not a copy.
+    pub fn frame(&self) -> Bytes {
+        self.frame.clone()
+    }
+}
+
+fn header_len(kind: EventKind) -> usize {
+    8 + kind.as_str().len()
+}
+
+/// The header of a frame, with room for a body.
+fn header(kind: EventKind, body: usize) -> Vec<u8> {
+    let mut out = Vec::with_capacity(header_len(kind) + body);
+    emit::map(&mut out, 2);
+    emit::text(&mut out, "t");
+    emit::text(&mut out, kind.as_str());
+    emit::text(&mut out, "op");
+    emit::head(&mut out, 0, 1);
+    out
 }
 
 /// An event before it has its place in the sequence.
@@ -163,7 +187,11 @@ impl NewEvent {
     /// Gives the event its place: the body of its frame.
     pub fn sequence(&self, seq: u64, time: &Datetime) -> Result<Event, CborError> {
         let body = match self {
-            Self::Commit(commit) => commit_body(commit, seq, time).into(),
+            Self::Commit(commit) => {
+                let mut frame = header(EventKind::Commit, commit_size(commit));
+                commit_body(&mut frame, commit, seq, time);
+                return Ok(Event::framed(seq, commit.did.clone(), EventKind::Commit, frame));
+            }
             Self::Sync { did, rev, blocks } => cbor::encode(&SyncBody {
                 seq,
                 did,
@@ -182,7 +210,7 @@ impl NewEvent {
                 status: (*status != RepoStatus::Active).then_some(status.as_str()),
             })?,
         };
-        Ok(Event { seq, did: self.did().clone(), kind: self.kind(), body })
+        Ok(Event::new(seq, self.did().clone(), self.kind(), &body))
     }
 }
 
@@ -214,60 +242,63 @@ struct AccountBody<'a> {
     status: Option<&'a str>,
 }
 
+/// About how long the body of a `#commit` is; not less.
+fn commit_size(commit: &CommitEvent) -> usize {
+    let ops: usize = commit.ops.iter().map(|op| 160 + op.path.as_str().len()).sum();
+    400 + commit.did.as_str().len() + ops + commit.blocks.len()
+}
+
 /// The body of a `#commit`. Written by hand: it is most of what a commit costs to store, and a general encoder copies
 /// the blocks several times over to put the keys in order.
-fn commit_body(commit: &CommitEvent, seq: u64, time: &Datetime) -> Vec<u8> {
+fn commit_body(out: &mut Vec<u8>, commit: &CommitEvent, seq: u64, time: &Datetime) {
     let text = |out: &mut Vec<u8>, key: &str, value: &str| {
         emit::text(out, key);
         emit::text(out, value);
     };
-    let ops: usize = commit.ops.iter().map(|op| 160 + op.path.as_str().len()).sum();
-    let mut out = Vec::with_capacity(400 + commit.did.as_str().len() + ops + commit.blocks.len());
-    emit::map(&mut out, 11 + usize::from(commit.since.is_some()));
-    emit::text(&mut out, "ops");
-    emit::list(&mut out, commit.ops.len());
+    emit::map(out, 11 + usize::from(commit.since.is_some()));
+    emit::text(out, "ops");
+    emit::list(out, commit.ops.len());
     for op in &commit.ops {
-        emit::map(&mut out, 3 + usize::from(op.prev.is_some()));
-        emit::text(&mut out, "cid");
+        emit::map(out, 3 + usize::from(op.prev.is_some()));
+        emit::text(out, "cid");
         match &op.cid {
-            Some(cid) => emit::cid(&mut out, cid),
+            Some(cid) => emit::cid(out, cid),
             None => out.push(emit::NULL),
         }
-        text(&mut out, "path", op.path.as_str());
+        text(out, "path", op.path.as_str());
         if let Some(prev) = &op.prev {
-            emit::text(&mut out, "prev");
-            emit::cid(&mut out, prev);
+            emit::text(out, "prev");
+            emit::cid(out, prev);
         }
         let action = match op.action() {
             WriteAction::Create => "create",
             WriteAction::Delete => "delete",
             WriteAction::Update | WriteAction::Unchanged => "update",
         };
-        text(&mut out, "action", action);
+        text(out, "action", action);
     }
-    text(&mut out, "rev", &commit.head.rev.to_string());
-    emit::text(&mut out, "seq");
-    emit::head(&mut out, 0, seq);
-    text(&mut out, "repo", commit.did.as_str());
-    text(&mut out, "time", time.as_str());
-    emit::text(&mut out, "blobs");
-    emit::list(&mut out, 0);
-    emit::text(&mut out, "since");
+    text(out, "rev", &commit.head.rev.to_string());
+    emit::text(out, "seq");
+    emit::head(out, 0, seq);
+    text(out, "repo", commit.did.as_str());
+    text(out, "time", time.as_str());
+    emit::text(out, "blobs");
+    emit::list(out, 0);
+    emit::text(out, "since");
     match &commit.since {
-        Some(since) => emit::text(&mut out, &since.rev.to_string()),
+        Some(since) => emit::text(out, &since.rev.to_string()),
         None => out.push(emit::NULL),
     }
-    emit::text(&mut out, "blocks");
-    emit::bytes(&mut out, &commit.blocks);
-    emit::text(&mut out, "commit");
-    emit::cid(&mut out, &commit.head.cid);
-    emit::text(&mut out, "rebase");
+    emit::text(out, "blocks");
+    emit::bytes(out, &commit.blocks);
+    emit::text(out, "commit");
+    emit::cid(out, &commit.head.cid);
+    emit::text(out, "rebase");
     out.push(emit::FALSE);
-    emit::text(&mut out, "tooBig");
+    emit::text(out, "tooBig");
     out.push(emit::FALSE);
     if let Some(since) = &commit.since {
-        emit::text(&mut out, "prevData");
-        emit::cid(&mut out, &since.data);
+        emit::text(out, "prevData");
+        emit::cid(out, &since.data);
     }
-    out
 }

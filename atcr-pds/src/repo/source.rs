@@ -6,7 +6,7 @@ use ipld_core::cid::Cid;
 
 use super::RepoError;
 use super::cache::NodeCache;
-use super::mst::{MstError, NodeBlock, Nodes};
+use super::mst::{Hash, MstError, NodeBlock, Nodes};
 use crate::store::{RepoId, Snapshot, StoreError, StoreWrite, StoredBlock, StoredRecord};
 
 /// Where blocks come from.
@@ -67,12 +67,13 @@ impl Load for Stored<'_> {
 pub(super) struct Source<'a> {
     cache: &'a NodeCache,
     /// Kept until the work is done, so that no node is asked for twice, however small the cache is.
-    held: HashMap<Cid, Arc<NodeBlock>>,
+    held: HashMap<Hash, Arc<NodeBlock>>,
 }
 
 impl Nodes for Source<'_> {
     fn node(&self, cid: &Cid) -> Result<Arc<NodeBlock>, MstError> {
-        self.held.get(cid).cloned().or_else(|| self.cache.get(cid)).ok_or(MstError::Missing(*cid))
+        let hash = Hash::of(cid).ok_or(MstError::Missing(*cid))?;
+        self.held.get(&hash).cloned().or_else(|| self.cache.get(&hash)).ok_or(MstError::Missing(*cid))
     }
 }
 
@@ -83,7 +84,7 @@ impl<'a> Source<'a> {
 
     /// Puts nodes that are held into the cache, and gives them.
     pub(super) fn remember<'c>(&self, cids: impl Iterator<Item = &'c Cid>) -> Vec<Arc<NodeBlock>> {
-        let nodes: Vec<_> = cids.filter_map(|cid| self.held.get(cid)).cloned().collect();
+        let nodes: Vec<_> = cids.filter_map(|cid| self.held.get(&Hash::of(cid)?)).cloned().collect();
         for node in &nodes {
             self.cache.insert(node.clone());
         }
@@ -96,7 +97,7 @@ impl<'a> Source<'a> {
     }
 
     pub(super) fn hold(&mut self, node: Arc<NodeBlock>) {
-        self.held.insert(*node.cid(), node);
+        self.held.insert(node.hash(), node);
     }
 
     /// Loads nodes that the tree of a repo refers to, so they must be there.
@@ -106,7 +107,7 @@ impl<'a> Source<'a> {
             self.cache.insert(node.clone());
             self.hold(node);
         }
-        match cids.iter().find(|cid| !self.held.contains_key(cid)) {
+        match cids.iter().find(|cid| Hash::of(cid).is_none_or(|hash| !self.held.contains_key(&hash))) {
             None => Ok(()),
             Some(cid) => Err(blocks.missing(cid)),
         }

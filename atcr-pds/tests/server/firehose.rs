@@ -230,40 +230,51 @@ async fn nothing_is_lost_or_doubled_between_replay_and_live() {
     }
 }
 
+/// What somebody finds who stopped reading and looks again: events without a gap, then why there are no more.
+async fn end_of(mut stalled: Stream, from: u64) -> (u64, Value) {
+    let mut last = from;
+    loop {
+        match stalled.message().await {
+            Some(Message::Binary(bytes)) => {
+                let frame = Frame::read(&bytes);
+                if frame.kind() == "error" {
+                    return (last, frame.json());
+                }
+                assert_eq!(frame.seq(), last + 1);
+                last += 1;
+            }
+            other => panic!("cut off without a word: {other:?}"),
+        }
+    }
+}
+
 #[tokio::test]
-async fn who_does_not_read_is_dropped_with_an_error_and_misses_nothing_before_it() {
+async fn who_does_not_read_is_dropped_with_an_error_and_the_others_miss_nothing() {
     let world = World::with(|config| {
         config.subscribe.send_timeout = Duration::from_secs(3);
         config.subscribe.last_word = FOREVER;
     })
     .await;
     let url = world.serve().await;
-    let mut stalled = Stream::open(&url, "?cursor=8").await;
-    let mut reading = Stream::open(&url, "?cursor=8").await;
+    let (mut stalled, mut readers) = (Vec::new(), Vec::new());
+    for n in 0..6 {
+        let stream = Stream::open(&url, "?cursor=8").await;
+        if n % 3 == 0 { stalled.push(stream) } else { readers.push(stream) }
+    }
     // Far more than the buffers of the sockets hold.
     for n in 0..40 {
         world.put("com.example.tag", &format!("t{n}"), json!({"text": "x".repeat(800_000)})).await.ok();
-        assert_eq!(reading.frame().await.seq(), 9 + n);
+        for stream in &mut readers {
+            assert_eq!(stream.frame().await.seq(), 9 + n);
+        }
     }
     // It is time itself that makes a consumer slow.
     tokio::time::sleep(Duration::from_millis(3500)).await;
-    let mut last = 8;
-    let error = loop {
-        match stalled.message().await {
-            Some(Message::Binary(bytes)) => {
-                let frame = Frame::read(&bytes);
-                if frame.kind() == "error" {
-                    break frame.json();
-                }
-                assert_eq!(frame.seq(), last + 1);
-                last += 1;
-            }
-            Some(other) => panic!("{other:?}"),
-            None => panic!("cut off without a word"),
-        }
-    };
-    assert!(last < 48, "it was dropped before the end");
-    assert_eq!(error["error"], "ConsumerTooSlow");
+    for stream in stalled {
+        let (last, error) = end_of(stream, 8).await;
+        assert!(last < 48, "it was dropped before the end");
+        assert_eq!(error["error"], "ConsumerTooSlow");
+    }
 }
 
 #[tokio::test]

@@ -23,6 +23,7 @@ pub use diff::{Change, diff};
 pub use error::MstError;
 pub use key::{MAX_KEY, check_key, height};
 pub use list::{Range, list};
+pub(super) use node::Hash;
 pub use node::{Item, MAX_NODE_BYTES, NodeBlock};
 pub use nodes::{NodeMap, Nodes};
 pub(super) use proof::root_layer;

@@ -13,15 +13,22 @@ use crate::cbor::{DAG_CBOR, check_cid, cid_for_cbor, cid_for_cbor_digest, emit};
 pub const MAX_NODE_BYTES: usize = 1_000_000;
 
 /// The SHA-256 of a block: all of its CID that differs, since nodes and records have one codec.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Hash([u8; 32]);
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::repo) struct Hash([u8; 32]);
+
+impl std::hash::Hash for Hash {
+    /// Eight bytes of it are as good as all.
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        state.write(&self.0[..8]);
+    }
+}
 
 impl Hash {
     /// The hash of no block that anybody knows.
     pub(super) const NONE: Self = Self([0; 32]);
 
     /// The hash of a block of DAG-CBOR; `None` for any other CID.
-    pub(super) fn of(cid: &Cid) -> Option<Self> {
+    pub(in crate::repo) fn of(cid: &Cid) -> Option<Self> {
         check_cid(cid).ok()?;
         if cid.codec() != DAG_CBOR {
             return None;
@@ -194,7 +201,7 @@ impl NodeBlock {
         &self.cid
     }
 
-    pub(super) fn hash(&self) -> Hash {
+    pub(in crate::repo) fn hash(&self) -> Hash {
         Hash::of(&self.cid).expect("the CID of a node is made here")
     }
 

@@ -80,11 +80,11 @@ pub fn covering<'k>(
     keys: impl IntoIterator<Item = &'k str>,
 ) -> Result<Vec<Arc<NodeBlock>>, MstError> {
     let block = nodes.node(root)?;
-    let mut seen = HashSet::from([*block.cid()]);
+    let mut seen = HashSet::from([block.hash()]);
     let mut found = vec![block.clone()];
     let Some(layer) = root_layer(&block)? else { return Ok(found) };
     let mut add = |node: &Arc<NodeBlock>| {
-        if seen.insert(*node.cid()) {
+        if seen.insert(node.hash()) {
             found.push(node.clone());
         }
     };

@@ -9,7 +9,7 @@ use super::Writer;
 use super::batch::{Batch, Made};
 use super::view::InRepo;
 use crate::cbor;
-use crate::repo::mst::{MstError, NodeBlock, Nodes, Tree, Written, covering};
+use crate::repo::mst::{Hash, MstError, NodeBlock, Nodes, Tree, Written, covering};
 use crate::repo::prepared::{PreparedRecord, Writes};
 use crate::repo::{
     Applied, Commit, CommitEvent, Head, NewEvent, RecordPath, RepoError, RepoOp, Since, Swap, WriteResult,
@@ -31,11 +31,12 @@ struct Plan<'w> {
 }
 
 /// Nodes that were just written, over those they came from.
-struct Over<'a>(&'a dyn Nodes, HashMap<&'a Cid, &'a Arc<NodeBlock>>);
+struct Over<'a>(&'a dyn Nodes, HashMap<Hash, &'a Arc<NodeBlock>>);
 
 impl Nodes for Over<'_> {
     fn node(&self, cid: &Cid) -> Result<Arc<NodeBlock>, MstError> {
-        self.1.get(cid).map_or_else(|| self.0.node(cid), |node| Ok(Arc::clone(node)))
+        let new = Hash::of(cid).and_then(|hash| self.1.get(&hash));
+        new.map_or_else(|| self.0.node(cid), |node| Ok(Arc::clone(node)))
     }
 }
 
@@ -69,7 +70,7 @@ fn plan<'w>(nodes: &dyn Nodes, info: &RepoInfo, writes: &'w Writes) -> Result<Pl
     }
     ops.retain(|(op, _)| op.cid != op.prev);
     let written = tree.write()?;
-    let over = Over(nodes, written.nodes.iter().map(|n| (n.cid(), n)).collect());
+    let over = Over(nodes, written.nodes.iter().map(|n| (n.hash(), n)).collect());
     let proof = covering(&over, &written.root, ops.iter().map(|(op, _)| op.path.as_str()))?;
     Ok(Plan { written, proof, ops, results })
 }

@@ -291,13 +291,10 @@ pub(super) async fn events(
         && let Some((seq, did, kind, body)) = rows.try_next().await?
     {
         size += body.len();
-        found.push(Event {
-            seq: u64::try_from(seq).map_err(|_| row::corrupt("a sequence number is negative"))?,
-            did: row::did(&did)?,
-            kind: EventKind::parse(&kind)
-                .ok_or_else(|| row::corrupt(format!("an event of kind {kind:?}")))?,
-            body: body.into(),
-        });
+        let seq = u64::try_from(seq).map_err(|_| row::corrupt("a sequence number is negative"))?;
+        let kind =
+            EventKind::parse(&kind).ok_or_else(|| row::corrupt(format!("an event of kind {kind:?}")))?;
+        found.push(Event::new(seq, row::did(&did)?, kind, &body));
     }
     Ok(found)
 }
