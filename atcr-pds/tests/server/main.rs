@@ -10,6 +10,7 @@ mod limits;
 mod oauth_clients;
 mod oauth_codes;
 mod oauth_discovery;
+mod oauth_documents;
 mod oauth_dpop;
 mod oauth_pages;
 mod oauth_redirects;

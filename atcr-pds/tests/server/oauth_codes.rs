@@ -80,7 +80,9 @@ async fn a_code_ends_after_five_minutes_and_its_challenge_is_not_used_again() {
 
 #[tokio::test]
 async fn of_many_who_redeem_one_code_at_most_one_gets_tokens() {
-    let world = World::new().await;
+    // In files there are several connections to the database.
+    let dir = tempfile::tempdir().unwrap();
+    let world = World::with(|config| config.data_dir = Some(dir.path().to_owned())).await;
     let client = Client::loopback(&world, SCOPE);
     let code = client.code().await;
     let tries = (0..6).map(|_| client.redeem(&code, &[]));

@@ -34,7 +34,9 @@ async fn a_replayed_refresh_token_ends_the_session() {
 
 #[tokio::test]
 async fn of_many_who_refresh_at_once_at_most_one_gets_tokens() {
-    let world = World::new().await;
+    // In files there are several connections to the database.
+    let dir = tempfile::tempdir().unwrap();
+    let world = World::with(|config| config.data_dir = Some(dir.path().to_owned())).await;
     let client = Client::loopback(&world, SCOPE);
     let first = client.sign_in().await;
     let tries = (0..6).map(|_| client.refresh(&first.refresh));
