@@ -11,7 +11,10 @@ from lib.server import free_port
 
 
 class Hold:
-    """A hold of one owner on a data directory, with a DID of one method (`web`, `plc`). Use as a context manager; it is ended by its own pid."""
+    """A hold of one owner on a data directory, with a DID of one method (`web`, `plc`).
+
+    Use as a context manager; it is ended by its own pid.
+    """
 
     def __init__(self, server, owner, data_dir, log, method, public_url=None):
         self.server, self.owner, self.data_dir, self.log_path = server, owner, data_dir, log

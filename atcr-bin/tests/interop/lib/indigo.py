@@ -14,8 +14,7 @@ from lib.process import Failed, end, must
 from lib.server import free_port
 
 # What a restart of the service must make them say.
-RECONNECTING = ("host connection failed", "dialing failed", "firehose connection failed", "dropping commit with old rev",
-                "failed to inject close message")
+RECONNECTING = ("host connection failed", "dialing failed", "firehose connection failed", "dropping commit with old rev")
 
 
 class Indigo:
@@ -62,16 +61,19 @@ class Indigo:
         except (OSError, ValueError) as problem:
             raise Failed(f"{path}: {problem}") from None
 
-    def complaints(self):
-        """What it logged as a warning or an error, but for what a restart explains."""
-        found = []
+    def logged(self):
+        """Its log, entry by entry; what is not of its making left out."""
         with open(self.shell.log, errors="replace") as log:
             for line in log:
                 with contextlib.suppress(ValueError):
                     entry = json.loads(line)
-                    if entry.get("level") in ("WARN", "ERROR") and entry["msg"] not in RECONNECTING:
-                        found.append(f"{entry['msg']}: {entry.get('err') or entry.get('error')}")
-        return found
+                    if "msg" in entry:
+                        yield entry
+
+    def complaints(self):
+        """What it logged as a warning or an error, but for what a restart explains."""
+        return [f"{entry['msg']}: {entry.get('err') or entry.get('error')}" for entry in self.logged()
+                if entry["level"] in ("WARN", "ERROR") and entry["msg"] not in RECONNECTING]
 
     def wait_until(self, rev, did, limit=120):
         """Waits until it has taken a revision; returns how it says so."""
@@ -101,8 +103,8 @@ class Relay(Indigo):
         self.stop()
         with contextlib.closing(sqlite3.connect(f"{self.home}/relay.sqlite")) as database, database:
             database.execute(
-                "INSERT INTO host (hostname, no_ssl, trusted, account_limit, status, last_seq) VALUES (?, 1, 1, 1000, 'active', 1)",
-                [self.host])
+                "INSERT INTO host (hostname, no_ssl, trusted, account_limit, status, last_seq)"
+                " VALUES (?, 1, 1, 1000, 'active', 1)", [self.host])
         self.serve()
 
     def serve(self):
@@ -136,6 +138,10 @@ class Tap(Indigo):
         while self.state(did).get("state") != "active":
             must(time.monotonic() < deadline, f"Tap did not fetch {did}: {self.state(did)}")
             time.sleep(0.1)
+
+    def fetches(self):
+        """How often it fetched a repository whole: once, unless it had come to doubt the events."""
+        return sum(entry["msg"] == "starting resync" for entry in self.logged())
 
     def state(self, did):
         try:

@@ -1,5 +1,6 @@
 """The judges as programs, and the repositories that they judge."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -109,11 +110,11 @@ class Judges:
         must(process.poll() == 0 and out, f"`{' '.join(process.args[:2])}` exited {process.poll()}; see {self.shell.log}")
         return json.loads(out.splitlines()[-1])
 
-    def behind(self, lie, subject):
-        """Where the second judge's checks fail behind a proxy that lies."""
+    @contextlib.contextmanager
+    def lying(self, lie, subject):
+        """The address of a proxy in front of a subject that lies in one respect."""
         proxy = self.pipe("node", f"{HERE}/atproto/lying-proxy.mjs", subject.pds, lie)
         try:
-            url = proxy.stdout.readline().strip()
-            return {result["name"] for result in self.second(subject, url) if not result["ok"]}
+            yield proxy.stdout.readline().strip()
         finally:
             end(proxy)

@@ -100,6 +100,7 @@ def with_indigo(judges, subject, relay, tap, rev, goal, commits, records):
     relay.wait_until(rev, subject.did)
     state = tap.wait_until(rev, subject.did)
     must((state["state"], state["records"], state["error"]) == ("active", records, ""), f"Tap: {state}")
+    must(tap.fetches() == 1, f"Tap fetched the repo {tap.fetches()} times")
     for program in (relay, tap):
         must(not program.complaints(), f"{type(program).__name__}: {'; '.join(program.complaints()[:3])}")
     through = judges.pipe("node", f"{HERE}/atproto/follow.mjs", *subject.arguments(judges.plc), "--pds", relay.url,

@@ -5,9 +5,13 @@ did:web with the name of a host, and a did:plc. The judges are the reference pac
 the account in one respect each, and the check whose matter it is must notice: every check of the first judge is lied to.
 """
 
+import json
+import time
 from concurrent.futures import ThreadPoolExecutor
 
+from lib import xrpc
 from lib.hold import Hold
+from lib.indigo import Tap
 from lib.judges import Judges, Subject, of_account, of_hold
 from lib.process import end, must
 
@@ -28,6 +32,7 @@ LIES = {
     "event-signature": "event-stream",
     "event-lost": "event-stream",
 }
+LIES_TO_TAP = ["event-signature", "event-tree", "event-prev-data"]
 
 
 def check(suite, server):
@@ -43,9 +48,9 @@ def check(suite, server):
             counts.append(f"{subject.name} {'+'.join(map(str, numbers))}")
         records = written_meanwhile(judges, written)
     told = judges.first(account, "--lies")
-    noticed = second_notices(judges, account)
+    noticed = f"{first_notices(told)}, {second_notices(judges, account)} and {third_notices(suite, judges, account)}"
     return f"checks hold: {', '.join(counts)}; again while {records} records were written; " \
-        f"{first_notices(told)} and {noticed} lies noticed"
+        f"{noticed} lies noticed"
 
 
 def of_hold_of_dev(server):
@@ -87,8 +92,31 @@ def first_notices(told):
 
 
 def second_notices(judges, subject):
+    def failed(lie):
+        with judges.lying(lie, subject) as url:
+            return {result["name"] for result in judges.second(subject, url) if not result["ok"]}
+
     with ThreadPoolExecutor(2) as pool:
-        for (lie, check), failed in zip(LIES.items(), pool.map(lambda lie: judges.behind(lie, subject), LIES)):
-            must(check in failed, f"the second judge does not notice {lie}")
-    must(not judges.behind("nothing", subject), "the second judge sees lies where there are none")
+        for (lie, check), noticed in zip(LIES.items(), pool.map(failed, LIES)):
+            must(check in noticed, f"the second judge does not notice {lie}")
+    must(not failed("nothing"), "the second judge sees lies where there are none")
     return len(LIES)
+
+
+def third_notices(suite, judges, subject):
+    """Tap, which is told of some writes."""
+    for number, lie in enumerate(("nothing", *LIES_TO_TAP)):
+        shell = suite.shell(f"verify-tap-{lie}")
+        with judges.lying(lie, subject) as url, Tap(shell, f"{suite.directory}/tap-{lie}", url, judges.plc) as tap:
+            tap.add(subject.did)
+            judges.said(judges.churn(subject, "--writes", "20", "--seed", str(200 + number)), 60)
+            if lie == "nothing":
+                rev = json.loads(xrpc.query(subject.pds, "com.atproto.sync.getLatestCommit", did=subject.did))["rev"]
+                tap.wait_until(rev, subject.did)
+                must(not tap.complaints(), f"Tap sees lies where there are none: {'; '.join(tap.complaints()[:3])}")
+            else:
+                deadline = time.monotonic() + 30
+                while not tap.complaints():
+                    must(time.monotonic() < deadline, f"Tap does not notice {lie}")
+                    time.sleep(0.1)
+    return len(LIES_TO_TAP)
