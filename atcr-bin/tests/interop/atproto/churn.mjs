@@ -2,11 +2,13 @@
 //
 //   node churn.mjs --pds URL --did DID --session URL --handle HANDLE --password PASSWORD
 //                  [--service] [--writes N] [--workers N] [--pause MS] [--seed N] [--acknowledged FILE]
+//                  [--interrupted]
 //
 // `--session` is the PDS of the writer. With `--service` each request carries a token that this PDS made for DID, which
-// is how a hold is written. Each worker rests for a pause between requests. Ends after N records, or on SIGTERM. FILE
-// gets a line `REV CID` for each commit that was acknowledged. Prints the number of records, from the first acknowledged
-// one on, now and then, and at the end one line of JSON.
+// is how a hold is written. Each worker rests for a pause between requests. Ends after N records, with `--interrupted`
+// not before the service was away once; or on SIGTERM. FILE gets a line `REV CID` for each commit that was
+// acknowledged. Prints the number of records, from the first acknowledged one on, now and then; `away` when the service
+// does not answer for the first time; and at the end one line of JSON.
 import fs from 'node:fs'
 import { parseArgs } from 'node:util'
 import { must } from './must.mjs'
@@ -24,6 +26,7 @@ const { values: options } = parseArgs({
     pause: { type: 'string', default: '0' },
     seed: { type: 'string', default: '1' },
     acknowledged: { type: 'string' },
+    interrupted: { type: 'boolean', default: false },
   },
 })
 const WANTED = Number(options.writes)
@@ -99,7 +102,7 @@ async function worker(number) {
     else live.set(rkey, { collection, rkey })
   }
   let last = Date.now()
-  while (!stopped && counts.records < WANTED) {
+  while (!stopped && (counts.records < WANTED || (options.interrupted && counts.unanswered === 0))) {
     const batch = []
     const touched = new Set()
     for (let left = next(8) === 0 ? 2 + next(MAX_BATCH - 1) : 1; left; left--) {
@@ -120,6 +123,7 @@ async function worker(number) {
     } catch (error) {
       if (!away(error) || Date.now() - last > AWAY) throw error
       counts.unanswered += 1
+      if (counts.unanswered === 1) console.log('away')
       for (const { rkey } of batch) live.delete(rkey)
       await rest(100)
     }

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import subprocess
+import threading
 from dataclasses import dataclass, field
 
 from lib import xrpc
@@ -103,10 +104,14 @@ class Judges:
 
     def said(self, process, timeout):
         """The last line of a program that is about to end, as JSON."""
+        timer = threading.Timer(timeout, process.kill)
+        timer.start()
         try:
-            out, _ = process.communicate(timeout=timeout)
-        except subprocess.TimeoutExpired:
-            out = ""
+            process.stdin.close()
+            out = process.stdout.read()
+            process.wait()
+        finally:
+            timer.cancel()
         must(process.poll() == 0 and out, f"`{' '.join(process.args[:2])}` exited {process.poll()}; see {self.shell.log}")
         return json.loads(out.splitlines()[-1])
 
