@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use atcr_core::crypto::{Curve, PublicKey, SigningKey};
@@ -536,12 +537,24 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
+/// Closes the last handle of a hold. Its databases are closed behind it; each takes its log away then.
+async fn close(hold: Hold, data_dir: &Path) {
+    drop(hold);
+    let logs = || {
+        let files = std::fs::read_dir(data_dir).unwrap().map(|file| file.unwrap().file_name());
+        files.filter(|name| name.to_string_lossy().ends_with("-wal")).count()
+    };
+    while logs() > 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 #[tokio::test]
 async fn after_an_old_backup_revisions_go_on_growing() {
     let world = World::new().await;
     let hold = world.open().await.unwrap();
     let did = hold.did().clone();
-    drop(hold);
+    close(hold, &world.config.data_dir).await;
     let backup = world.directory.path().join("backup");
     copy(&world.config.data_dir, &backup);
     let hold = world.open().await.unwrap();
@@ -549,7 +562,7 @@ async fn after_an_old_backup_revisions_go_on_growing() {
         hold.repos().apply_writes(&did, Vec::new(), Swap::Anything).await.unwrap();
     }
     let (rev, seq) = (hold.repos().info(&did).await.unwrap().unwrap().head.rev, newest(&hold));
-    drop(hold);
+    close(hold, &world.config.data_dir).await;
     std::fs::remove_dir_all(&world.config.data_dir).unwrap();
     copy(&backup, &world.config.data_dir);
     let hold = world.open().await.unwrap();
