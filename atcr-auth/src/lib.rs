@@ -2,7 +2,7 @@
 //! sessions at accounts' PDSs.
 //!
 //! A client that knocks at `/v2/` is sent to [`TokenEndpoint`] by the challenge of [`TokenAuthorizer`]. The endpoint
-//! signs people in at their own PDS ([`AppPasswordSessions`]), asks a [`RepositoryPolicy`] what they may, and hands
+//! signs people in at their own PDS ([`AccountSessions`]), asks a [`RepositoryPolicy`] what they may, and hands
 //! out a token of five minutes for it. What is then done at the PDS goes through [`PdsSessions`]; what is done at a
 //! hold carries a service token of that PDS, which the hold checks with [`ServiceAuthVerifier`].
 //!
@@ -71,7 +71,7 @@ pub mod service_auth;
 pub mod token_endpoint;
 
 pub use clock::Clock;
-pub use pds_session::{AppPasswordSessions, PdsSessions, SessionError, SignIn, SignInError};
+pub use pds_session::{AccountSessions, PdsSessions, SessionError, SignIn, SignInError};
 pub use registry_token::{TokenAuthorizer, TokenConfig, TokenIssuer, TokenKeys, TokenVerifier};
 pub use repository_policy::{NamespacePolicy, RepositoryPolicy};
 pub use service_auth::ServiceAuthVerifier;

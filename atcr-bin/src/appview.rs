@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use atcr_auth::pds_session::{SealingKey, SqliteSessionStore};
 use atcr_auth::{
-    AppPasswordSessions, Clock, NamespacePolicy, TokenAuthorizer, TokenConfig, TokenEndpoint, TokenIssuer,
+    AccountSessions, Clock, NamespacePolicy, TokenAuthorizer, TokenConfig, TokenEndpoint, TokenIssuer,
     TokenKeys, TokenVerifier,
 };
 use atcr_core::did_resolver::{
@@ -80,8 +80,7 @@ pub(crate) async fn open(settings: AppViewSettings) -> Result<Router, Error> {
     let store = SqliteSessionStore::open(&secret("sessions.sqlite"), sealing)
         .await
         .map_err(Error::start("the store of sessions"))?;
-    let sessions =
-        AppPasswordSessions::new(identities.clone(), egress.clone(), Arc::new(store), Clock::system());
+    let sessions = AccountSessions::new(identities.clone(), egress.clone(), Arc::new(store), Clock::system());
     let sessions = Arc::new(sessions.map_err(Error::start("the sessions"))?);
 
     let token_key = keys::load_or_create::<32>(&secret("token.key"))?;

@@ -1,9 +1,9 @@
 //! Acting at an account's own PDS in its name.
 //!
-//! [`PdsSessions`] is what the rest of atcr uses; [`AppPasswordSessions`] implements it with sessions that people
+//! [`PdsSessions`] is what the rest of atcr uses; [`AccountSessions`] implements it with sessions that people
 //! open with an app password ([`SignIn`]), kept in a [`SessionStore`].
 
-mod app_password;
+mod account_sessions;
 mod attempts;
 #[cfg(any(test, feature = "contract"))]
 pub mod contract;
@@ -28,7 +28,7 @@ use atcr_core::syntax::Did;
 use atcr_core::xrpc::XrpcError;
 use bytes::Bytes;
 
-pub use app_password::AppPasswordSessions;
+pub use account_sessions::AccountSessions;
 pub use memory::MemorySessionStore;
 pub use sealing::{SealError, SealingKey};
 pub use sign_in::{SignIn, SignInError};

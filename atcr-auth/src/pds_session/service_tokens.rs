@@ -5,7 +5,7 @@ use moka::future::Cache;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::app_password::AppPasswordSessions;
+use super::account_sessions::AccountSessions;
 use super::locks::Locks;
 use super::{PdsSessions as _, SessionError};
 use crate::clock::{Clock, whole_seconds};
@@ -39,7 +39,7 @@ impl ServiceTokens {
 
     pub(super) async fn get(
         &self,
-        sessions: &AppPasswordSessions,
+        sessions: &AccountSessions,
         did: &Did,
         audience: &Did,
         method: &str,
@@ -64,7 +64,7 @@ impl ServiceTokens {
 
     async fn ask(
         &self,
-        sessions: &AppPasswordSessions,
+        sessions: &AccountSessions,
         did: &Did,
         audience: &Did,
         method: &str,

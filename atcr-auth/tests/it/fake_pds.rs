@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use atcr_auth::Clock;
-use atcr_auth::pds_session::{AppPasswordSessions, SessionStore};
+use atcr_auth::pds_session::{AccountSessions, SessionStore};
 use atcr_core::crypto::{Curve, SigningKey};
 use atcr_core::did_resolver::{DidDocument, IdentityResolver, StaticResolver};
 use atcr_core::egress::{Egress, EgressPolicy};
@@ -118,9 +118,9 @@ impl FakePds {
         IdentityResolver::new(self.resolver.clone(), self.resolver.clone())
     }
 
-    pub(crate) fn sessions(&self, store: Arc<dyn SessionStore>) -> AppPasswordSessions {
+    pub(crate) fn sessions(&self, store: Arc<dyn SessionStore>) -> AccountSessions {
         let egress = Egress::new(EgressPolicy::development()).unwrap();
-        AppPasswordSessions::new(self.identities(), egress, store, self.clock.clone()).unwrap()
+        AccountSessions::new(self.identities(), egress, store, self.clock.clone()).unwrap()
     }
 }
 

@@ -4,8 +4,8 @@ use std::time::Duration;
 use atcr_auth::pds_session::{MemorySessionStore, StaticSignIn};
 use atcr_auth::registry_token::VerifiedToken;
 use atcr_auth::{
-    AppPasswordSessions, NamespacePolicy, PdsSessions as _, SignIn as _, TokenConfig, TokenEndpoint,
-    TokenIssuer, TokenKeys, TokenVerifier,
+    AccountSessions, NamespacePolicy, PdsSessions as _, SignIn as _, TokenConfig, TokenEndpoint, TokenIssuer,
+    TokenKeys, TokenVerifier,
 };
 use atcr_core::{Account, Principal, Proof};
 use axum::Router;
@@ -21,7 +21,7 @@ use crate::fake_pds::{FakePds, NOW, PASSWORD, did};
 
 struct World {
     pds: FakePds,
-    sessions: AppPasswordSessions,
+    sessions: AccountSessions,
     verifier: TokenVerifier,
     router: Router,
 }

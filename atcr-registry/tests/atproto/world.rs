@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use atcr_auth::pds_session::{MemorySessionStore, SignIn as _};
-use atcr_auth::{AppPasswordSessions, Clock, PdsSessions};
+use atcr_auth::{AccountSessions, Clock, PdsSessions};
 use atcr_core::did_resolver::{
     IdentityResolver, NetworkResolver, PlcResolver, WebResolver, XrpcHandleResolver,
 };
@@ -22,7 +22,7 @@ pub(crate) struct World {
     pub(crate) manifests: PdsManifestStore,
     pub(crate) blobs: HoldBlobStore,
     pub(crate) hold: PlainHold,
-    pub(crate) sessions: Arc<AppPasswordSessions>,
+    pub(crate) sessions: Arc<AccountSessions>,
     pub(crate) pds: Pds,
     alice: Principal,
 }
@@ -55,7 +55,7 @@ impl World {
         let identities = IdentityResolver::new(Arc::new(dids), Arc::new(handles));
         let store = Arc::new(MemorySessionStore::default());
         let sessions =
-            AppPasswordSessions::new(identities.clone(), egress.clone(), store, Clock::system()).unwrap();
+            AccountSessions::new(identities.clone(), egress.clone(), store, Clock::system()).unwrap();
         let sessions = Arc::new(sessions);
         let alice = Principal::Account(sessions.sign_in("alice.test", "password").await.unwrap());
 

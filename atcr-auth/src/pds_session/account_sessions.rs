@@ -20,7 +20,7 @@ use crate::clock::Clock;
 /// Sessions that people open with an app password (`com.atproto.server.createSession`). Cheap to clone; clones
 /// share what they remember.
 #[derive(Debug, Clone)]
-pub struct AppPasswordSessions {
+pub struct AccountSessions {
     identities: IdentityResolver,
     store: Arc<dyn SessionStore>,
     pds: Pds,
@@ -31,7 +31,7 @@ pub struct AppPasswordSessions {
     signing_in: Locks<Fingerprint>,
 }
 
-impl AppPasswordSessions {
+impl AccountSessions {
     /// Sessions kept in `store`. Fails when the system gives no randomness.
     pub fn new(
         identities: IdentityResolver,
@@ -140,7 +140,7 @@ impl AppPasswordSessions {
 }
 
 #[async_trait]
-impl SignIn for AppPasswordSessions {
+impl SignIn for AccountSessions {
     async fn sign_in(&self, identifier: &str, password: &str) -> Result<Account, SignInError> {
         let identifier = parse(identifier)?;
         let fingerprint = self.accepted.fingerprint(&identifier.to_string(), password);
@@ -180,7 +180,7 @@ impl SignIn for AppPasswordSessions {
 }
 
 #[async_trait]
-impl PdsSessions for AppPasswordSessions {
+impl PdsSessions for AccountSessions {
     async fn query(&self, did: &Did, method: &str, params: &[(&str, &str)]) -> Result<Value, SessionError> {
         self.call(did, Call::Query { method, params }).await
     }
