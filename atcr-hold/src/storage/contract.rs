@@ -24,6 +24,7 @@ where
     a_part_still_on_its_way_does_not_change_the_object(&open().await).await;
     completion_names_what_is_missing_and_can_be_repeated(&open().await).await;
     relocation_replaces_and_can_be_repeated(&open().await).await;
+    a_completed_upload_can_be_thrown_away(&open().await).await;
     an_upload_ends_by_abort(&open().await).await;
     ranges_are_exact(&open().await).await;
     signed_addresses_are_given_as_promised(&open().await).await;
@@ -36,19 +37,31 @@ fn n(number: u32) -> PartNumber {
 
 /// Bytes that differ everywhere, for one seed or another.
 fn bytes(seed: u8, length: usize) -> Bytes {
-    let mut state = u32::from(seed) + 1;
-    let next = |_| {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        state.to_le_bytes()[3]
-    };
-    (0..length).map(next).collect()
+    let mut state = u64::from(seed) + 1;
+    let mut bytes = Vec::with_capacity(length + 8);
+    while bytes.len() < length {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        bytes.extend_from_slice(&state.to_be_bytes()[..5]);
+    }
+    bytes.truncate(length);
+    bytes.into()
 }
 
+/// Bytes of a part that is not the last: as many more than the storage asks for.
+fn inner(storage: &dyn ObjectStorage, seed: u8, more: usize) -> Bytes {
+    let least = usize::try_from(storage.capabilities().min_part).expect("parts fit into memory");
+    bytes(seed, least + more)
+}
+
+fn pieces(content: &Bytes) -> Vec<Result<Bytes, Source>> {
+    content.chunks(70_001).map(|piece| Ok(content.slice_ref(piece))).collect()
+}
+
+/// Sends a part, with its size said beforehand when its number is even.
 async fn put(storage: &dyn ObjectStorage, upload: &StorageUpload, number: u32, content: &Bytes) -> Part {
-    let pieces: Vec<Result<Bytes, Source>> =
-        content.chunks(70_001).map(|piece| Ok(content.slice_ref(piece))).collect();
-    let part =
-        storage.put_part(upload, n(number), &mut stream::iter(pieces)).await.expect("a part is taken in");
+    let size = number.is_multiple_of(2).then_some(content.len() as u64);
+    let mut body = stream::iter(pieces(content));
+    let part = storage.put_part(upload, n(number), size, &mut body).await.expect("a part is taken in");
     assert_eq!((part.number, part.size), (n(number), content.len() as u64));
     part
 }
@@ -69,7 +82,8 @@ async fn complete(storage: &dyn ObjectStorage, upload: &StorageUpload, parts: &[
 
 async fn parts_in_order_become_an_object(storage: &dyn ObjectStorage) {
     let upload = storage.begin_upload().await.expect("begin");
-    let contents = [bytes(1, 300_000), bytes(2, 0), bytes(3, 1), bytes(4, 700_000)];
+    let contents =
+        [inner(storage, 1, 300_000), inner(storage, 2, 0), inner(storage, 3, 1), bytes(4, 700_000)];
     let mut parts = Vec::new();
     for (content, number) in contents.iter().zip(1..) {
         parts.push(put(storage, &upload, number, content).await);
@@ -83,7 +97,8 @@ async fn parts_in_order_become_an_object(storage: &dyn ObjectStorage) {
 
 async fn parts_in_any_order_become_an_object(storage: &dyn ObjectStorage) {
     let upload = storage.begin_upload().await.expect("begin");
-    let contents: Vec<Bytes> = (1..=5).map(|seed| bytes(seed, 100_000 + usize::from(seed))).collect();
+    let contents: Vec<Bytes> =
+        (1..=5).map(|seed| inner(storage, seed, 100_000 + usize::from(seed))).collect();
     let mut parts = Vec::new();
     for number in [3, 1, 2, 5, 4] {
         parts.push(put(storage, &upload, number, &contents[number as usize - 1]).await);
@@ -94,20 +109,28 @@ async fn parts_in_any_order_become_an_object(storage: &dyn ObjectStorage) {
 }
 
 async fn of_a_part_sent_twice_the_named_one_counts(storage: &dyn ObjectStorage) {
+    let replaces = storage.capabilities().replaces_parts;
     for named_again in [false, true] {
         for twice in 1..=3u32 {
             let upload = storage.begin_upload().await.expect("begin");
-            let mut contents = [bytes(1, 1000), bytes(2, 2000), bytes(3, 3000)];
+            let mut contents = [inner(storage, 1, 1000), inner(storage, 2, 2000), bytes(3, 3000)];
             let mut parts = Vec::new();
             for (content, number) in contents.iter().zip(1..) {
                 parts.push(put(storage, &upload, number, content).await);
             }
             let at = twice as usize - 1;
-            let other = bytes(9, 1500);
+            let other = inner(storage, 9, 1500);
             let again = put(storage, &upload, twice, &other).await;
             assert_ne!(again.etag, parts[at].etag, "other bytes have another ETag");
             assert_eq!(storage.list_parts(&upload).await.expect("list")[at], again, "the newest is listed");
-            if named_again {
+            if !named_again && replaces {
+                let error = storage.complete_upload(&upload, &parts).await.expect_err("it has been replaced");
+                assert!(
+                    matches!(&error, StorageError::PartUnknown { number, .. } if number.get() == twice),
+                    "{error:?}"
+                );
+            }
+            if named_again || replaces {
                 parts[at] = again;
                 contents[at] = other;
             }
@@ -118,33 +141,44 @@ async fn of_a_part_sent_twice_the_named_one_counts(storage: &dyn ObjectStorage) 
 
 async fn a_part_that_is_cut_off_leaves_nothing_behind(storage: &dyn ObjectStorage) {
     let upload = storage.begin_upload().await.expect("begin");
-    let first = put(storage, &upload, 1, &bytes(1, 1000)).await;
-    for number in [2, 3, 1] {
+    let whole = inner(storage, 1, 1000);
+    let first = put(storage, &upload, 1, &whole).await;
+    for (number, size) in [(2, None), (3, Some(800_000)), (1, None), (1, Some(800_000))] {
         let cut: Vec<Result<Bytes, Source>> = vec![Ok(bytes(7, 400_000)), Err("connection reset".into())];
-        let error =
-            storage.put_part(&upload, n(number), &mut stream::iter(cut)).await.expect_err("it was cut off");
+        let error = storage
+            .put_part(&upload, n(number), size, &mut stream::iter(cut))
+            .await
+            .expect_err("it was cut off");
+        assert!(matches!(error, StorageError::Body(_)), "{error:?}");
+    }
+    // Nor one of another size than was said.
+    for size in [399_999, 400_001] {
+        let mut body = stream::iter(pieces(&bytes(7, 400_000)));
+        let error = storage.put_part(&upload, n(1), Some(size), &mut body).await.expect_err("it has another");
         assert!(matches!(error, StorageError::Body(_)), "{error:?}");
     }
     // Nor one whose sender is no longer waited for.
-    let (sender, receiver) = tokio::sync::oneshot::channel::<()>();
-    let mut endless = stream::iter([Ok(bytes(8, 400_000))])
-        .chain(stream::once(async move {
-            drop(sender);
-            std::future::pending::<Result<Bytes, Source>>().await
-        }))
-        .boxed();
-    tokio::select! {
-        _ = storage.put_part(&upload, n(2), &mut endless) => panic!("the body has no end"),
-        _ = receiver => {}
+    for size in [None, Some(800_000)] {
+        let (sender, receiver) = tokio::sync::oneshot::channel::<()>();
+        let mut endless = stream::iter([Ok(bytes(8, 400_000))])
+            .chain(stream::once(async move {
+                drop(sender);
+                std::future::pending::<Result<Bytes, Source>>().await
+            }))
+            .boxed();
+        tokio::select! {
+            _ = storage.put_part(&upload, n(2), size, &mut endless) => panic!("the body has no end"),
+            _ = receiver => {}
+        }
     }
     assert_eq!(storage.list_parts(&upload).await.expect("list"), std::slice::from_ref(&first));
     let second = put(storage, &upload, 2, &bytes(2, 10)).await;
-    complete(storage, &upload, &[first, second], &[bytes(1, 1000), bytes(2, 10)]).await;
+    complete(storage, &upload, &[first, second], &[whole, bytes(2, 10)]).await;
 }
 
 async fn parts_at_the_same_time_do_not_disturb_each_other(storage: &dyn ObjectStorage) {
     let upload = storage.begin_upload().await.expect("begin");
-    let contents: Vec<Bytes> = (1..=6).map(|seed| bytes(seed, 300_000)).collect();
+    let contents: Vec<Bytes> = (1..=6).map(|seed| inner(storage, seed, 300_000)).collect();
     let puts = contents.iter().zip(1..).map(|(content, number)| put(storage, &upload, number, content));
     let mut parts = futures_util::future::join_all(puts).await;
     parts.sort_by_key(|part| part.number);
@@ -152,26 +186,28 @@ async fn parts_at_the_same_time_do_not_disturb_each_other(storage: &dyn ObjectSt
 }
 
 async fn a_part_still_on_its_way_does_not_change_the_object(storage: &dyn ObjectStorage) {
-    let upload = storage.begin_upload().await.expect("begin");
-    let contents = [bytes(1, 100_000), bytes(2, 50_000)];
-    let mut parts = vec![put(storage, &upload, 1, &contents[0]).await];
-    let (more, receiver) = tokio::sync::mpsc::unbounded_channel::<Result<Bytes, Source>>();
-    let mut receiver = tokio_stream(receiver);
-    more.send(Ok(bytes(8, 400_000))).expect("somebody listens");
-    let mut slow = Box::pin(storage.put_part(&upload, n(2), &mut receiver));
-    for _ in 0..20 {
-        let pending = futures_util::poll!(slow.as_mut()).is_pending();
-        assert!(pending, "its body goes on");
-        tokio::task::yield_now().await;
+    for size in [None, Some(800_000)] {
+        let upload = storage.begin_upload().await.expect("begin");
+        let contents = [inner(storage, 1, 100_000), bytes(2, 50_000)];
+        let mut parts = vec![put(storage, &upload, 1, &contents[0]).await];
+        let (more, receiver) = tokio::sync::mpsc::unbounded_channel::<Result<Bytes, Source>>();
+        let mut receiver = tokio_stream(receiver);
+        more.send(Ok(bytes(8, 400_000))).expect("somebody listens");
+        let mut slow = Box::pin(storage.put_part(&upload, n(2), size, &mut receiver));
+        for _ in 0..20 {
+            let pending = futures_util::poll!(slow.as_mut()).is_pending();
+            assert!(pending, "its body goes on");
+            tokio::task::yield_now().await;
+        }
+        parts.push(put(storage, &upload, 2, &contents[1]).await);
+        let object = storage.complete_upload(&upload, &parts).await.expect("the upload is completed");
+        let wanted = ObjectKey::try_from("blob/late".to_owned()).expect("a key");
+        let key = storage.relocate(&object.key, &wanted).await.expect("relocate");
+        more.send(Ok(bytes(9, 400_000))).expect("somebody listens");
+        drop(more);
+        assert!(slow.await.is_err(), "a part of a completed upload is refused");
+        assert!(content(storage, &key).await == contents.concat(), "the object has not changed");
     }
-    parts.push(put(storage, &upload, 2, &contents[1]).await);
-    let object = storage.complete_upload(&upload, &parts).await.expect("the upload is completed");
-    let wanted = ObjectKey::try_from("blob/late".to_owned()).expect("a key");
-    let key = storage.relocate(&object.key, &wanted).await.expect("relocate");
-    more.send(Ok(bytes(9, 400_000))).expect("somebody listens");
-    drop(more);
-    assert!(slow.await.is_err(), "a part of a completed upload is refused");
-    assert!(content(storage, &key).await == contents.concat(), "the object has not changed");
 }
 
 fn tokio_stream<T>(
@@ -187,7 +223,7 @@ where
 
 async fn completion_names_what_is_missing_and_can_be_repeated(storage: &dyn ObjectStorage) {
     let upload = storage.begin_upload().await.expect("begin");
-    let content = bytes(1, 1000);
+    let content = inner(storage, 1, 1000);
     let part = put(storage, &upload, 1, &content).await;
     let missing = Part { number: n(2), size: 1, etag: "0".into() };
     let error =
@@ -196,7 +232,7 @@ async fn completion_names_what_is_missing_and_can_be_repeated(storage: &dyn Obje
     for _ in 0..2 {
         complete(storage, &upload, std::slice::from_ref(&part), std::slice::from_ref(&content)).await;
     }
-    let late = storage.put_part(&upload, n(2), &mut byte_stream("late")).await;
+    let late = storage.put_part(&upload, n(2), None, &mut byte_stream("late")).await;
     assert!(matches!(late, Err(StorageError::UploadUnknown(_))) || late.is_ok());
     complete(storage, &upload, std::slice::from_ref(&part), std::slice::from_ref(&content)).await;
 }
@@ -205,28 +241,46 @@ async fn relocation_replaces_and_can_be_repeated(storage: &dyn ObjectStorage) {
     let content_of = bytes(1, 5000);
     let wanted = ObjectKey::of_blob(&Digest::sha256(&content_of));
     assert_eq!(storage.stat(&wanted).await.expect("stat"), None);
-    let mut moved = true;
+    let mut keys = std::collections::BTreeSet::new();
     for _ in 0..2 {
         let upload = storage.begin_upload().await.expect("begin");
         let part = put(storage, &upload, 1, &content_of).await;
         let object = storage.complete_upload(&upload, &[part]).await.expect("complete");
+        assert_eq!(storage.usage().await.expect("usage").objects, keys.len() as u64, "it may not stay yet");
         for _ in 0..2 {
             let key = storage.relocate(&object.key, &wanted).await.expect("relocate");
             assert!(key == wanted || key == object.key);
             assert!(content(storage, &key).await == content_of);
-            moved &= key == wanted;
+            keys.insert(key);
         }
-        assert!(!moved || storage.list_uploads().await.expect("list").is_empty(), "nothing of it is left");
+        assert!(storage.list_uploads().await.expect("list").is_empty(), "nothing of it is left");
+        // A late abort, by whoever did not learn of the end.
+        storage.abort_upload(&upload).await.expect("abort");
+        for key in &keys {
+            assert!(content(storage, key).await == content_of, "what was relocated stays");
+        }
     }
-    if moved {
-        assert_eq!(storage.usage().await.expect("usage"), Usage { objects: 1, bytes: 5000 });
-        storage.delete(&wanted).await.expect("delete");
-        storage.delete(&wanted).await.expect("delete what is gone");
-        assert_eq!(storage.stat(&wanted).await.expect("stat"), None);
-        let gone = storage.read(&wanted, ByteRange { start: 0, end: 1 }).await;
+    let count = keys.len() as u64;
+    assert_eq!(storage.usage().await.expect("usage"), Usage { objects: count, bytes: count * 5000 });
+    for key in &keys {
+        storage.delete(key).await.expect("delete");
+        storage.delete(key).await.expect("delete what is gone");
+        assert_eq!(storage.stat(key).await.expect("stat"), None);
+        let gone = storage.read(key, ByteRange { start: 0, end: 1 }).await;
         assert!(matches!(gone.err(), Some(StorageError::ObjectUnknown(_))));
-        assert_eq!(storage.usage().await.expect("usage"), Usage::default());
     }
+    assert_eq!(storage.usage().await.expect("usage"), Usage::default());
+}
+
+/// What was completed and then aborted leaves nothing.
+async fn a_completed_upload_can_be_thrown_away(storage: &dyn ObjectStorage) {
+    let upload = storage.begin_upload().await.expect("begin");
+    let part = put(storage, &upload, 1, &bytes(1, 1000)).await;
+    let object = storage.complete_upload(&upload, &[part]).await.expect("complete");
+    storage.abort_upload(&upload).await.expect("abort");
+    assert_eq!(storage.stat(&object.key).await.expect("stat"), None);
+    assert_eq!(storage.usage().await.expect("usage"), Usage::default());
+    assert!(storage.list_uploads().await.expect("list").is_empty());
 }
 
 async fn an_upload_ends_by_abort(storage: &dyn ObjectStorage) {
@@ -241,11 +295,14 @@ async fn an_upload_ends_by_abort(storage: &dyn ObjectStorage) {
     let unknown = |result: Result<(), StorageError>| {
         assert!(matches!(result, Err(StorageError::UploadUnknown(_))), "{result:?}");
     };
-    unknown(storage.put_part(&gone, n(1), &mut byte_stream("x")).await.map(drop));
+    unknown(storage.put_part(&gone, n(1), None, &mut byte_stream("x")).await.map(drop));
     unknown(storage.list_parts(&gone).await.map(drop));
     unknown(storage.complete_upload(&gone, &[]).await.map(drop));
     unknown(
-        storage.put_part(&StorageUpload("../../etc".into()), n(1), &mut byte_stream("x")).await.map(drop),
+        storage
+            .put_part(&StorageUpload("../../etc".into()), n(1), None, &mut byte_stream("x"))
+            .await
+            .map(drop),
     );
 }
 

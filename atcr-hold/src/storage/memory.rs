@@ -11,8 +11,8 @@ use jiff::Timestamp;
 use url::Url;
 
 use super::{
-    Capabilities, Object, ObjectKey, ObjectStorage, OpenUpload, Part, PartBody, PartNumber, SignedRequest,
-    StorageError, StorageUpload, Usage,
+    Capabilities, Measured, Object, ObjectKey, ObjectStorage, OpenUpload, Part, PartBody, PartNumber,
+    SignedRequest, StorageError, StorageUpload, Usage,
 };
 
 /// Keeps objects in memory: for tests and examples.
@@ -79,8 +79,10 @@ impl ObjectStorage for MemoryStorage {
         &self,
         upload: &StorageUpload,
         number: PartNumber,
+        size: Option<u64>,
         body: &mut PartBody<'_>,
     ) -> Result<Part, StorageError> {
+        let mut body = Measured::new(size, body);
         let mut content = BytesMut::new();
         while let Some(piece) = body.next().await {
             content.extend_from_slice(&piece.map_err(StorageError::Body)?);

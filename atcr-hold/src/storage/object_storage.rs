@@ -29,7 +29,8 @@ pub type PartBody<'a> = dyn Stream<Item = Result<Bytes, Source>> + Send + Unpin 
 /// - An object is visible whole or not at all. Once [`ObjectStorage::complete_upload`] has answered, its bytes are
 ///   durable and do not change, whatever is still on its way to a part of that upload.
 /// - [`ObjectStorage::complete_upload`] takes exactly the parts it is given, by number *and* ETag: of a part that was
-///   sent twice, the one whose ETag is named. Every acknowledged part stays usable until the upload ends.
+///   sent twice, the one whose ETag is named. Every acknowledged part stays usable until the upload ends, unless it was
+///   sent again and [`Capabilities::replaces_parts`]: then only the newest is.
 /// - A part whose body ends with an error leaves nothing behind.
 /// - Parts of one upload may be sent in any order, at the same time, and again.
 /// - All state is in the storage: another process on the same storage can go on with an upload.
@@ -43,16 +44,20 @@ pub trait ObjectStorage: Debug + Send + Sync + 'static {
     /// Begins an upload.
     async fn begin_upload(&self) -> Result<StorageUpload, StorageError>;
 
-    /// Takes in one part and gives its receipt.
+    /// Takes in one part and gives its receipt. Where its size in bytes is known beforehand, saying so may save the
+    /// storage from gathering the part before it sends it on; a body that then has another size is refused like one
+    /// that is cut off.
     async fn put_part(
         &self,
         upload: &StorageUpload,
         number: PartNumber,
+        size: Option<u64>,
         body: &mut PartBody<'_>,
     ) -> Result<Part, StorageError>;
 
     /// A request with which somebody else sends the part directly, good for `life`; `None` when
-    /// [`Capabilities::presign`] is off. The answer to that request has an `ETag`.
+    /// [`Capabilities::presign`] is off. The answer to that request has an `ETag`, or the ETag is told beforehand, in
+    /// [`SignedRequest::etag`].
     async fn presign_part(
         &self,
         upload: &StorageUpload,
@@ -68,7 +73,8 @@ pub trait ObjectStorage: Debug + Send + Sync + 'static {
     /// same.
     ///
     /// # Errors
-    /// [`StorageError::PartUnknown`] when one of them is not there; the upload stays as it was.
+    /// [`StorageError::PartUnknown`] when one of them is not there, [`StorageError::PartSize`] when one has a size that
+    /// the storage does not take; the upload stays as it was.
     async fn complete_upload(&self, upload: &StorageUpload, parts: &[Part]) -> Result<Object, StorageError>;
 
     /// Throws the upload away, its completed object included unless it was relocated. It may be gone already.
@@ -77,8 +83,9 @@ pub trait ObjectStorage: Debug + Send + Sync + 'static {
     /// All uploads that were begun and not yet ended, relocated or aborted.
     async fn list_uploads(&self) -> Result<Vec<OpenUpload>, StorageError>;
 
-    /// Gives a completed object the key `wanted` where that is free of cost, in place of what may be there, and
-    /// says under which key it is now: `wanted`, or still `from`. Durable. Doing it again answers the same.
+    /// Makes a completed object one that stays, and gives it the key `wanted` where that is free of cost or the
+    /// storage was told to, in place of what may be there. Says under which key it is now: `wanted`, or still `from`.
+    /// Durable. Doing it again answers the same.
     async fn relocate(&self, from: &ObjectKey, wanted: &ObjectKey) -> Result<ObjectKey, StorageError>;
 
     /// The size of an object in bytes; `None` when there is none.
@@ -113,8 +120,10 @@ pub struct Capabilities {
     pub max_part: Option<u64>,
     /// The most parts of an upload.
     pub max_parts: u32,
-    /// The part size that suits it, in bytes.
+    /// The part size that suits it, in bytes. Some storages take no others but for the last part.
     pub part_size: u64,
+    /// Of a part that is sent again, the storage keeps the newest only.
+    pub replaces_parts: bool,
 }
 
 impl Capabilities {
@@ -126,7 +135,17 @@ impl Capabilities {
             max_part: None,
             max_parts: 1_000_000,
             part_size: 16 * 1024 * 1024,
+            replaces_parts: false,
         }
+    }
+
+    /// The size of the parts of a blob whose size may be known: the one that suits the storage, or a larger one
+    /// where the blob would have too many of them.
+    pub fn part_size_for(&self, blob: Option<u64>) -> u64 {
+        const STEP: u64 = 1024 * 1024;
+        let least = blob.map_or(0, |size| size.div_ceil(u64::from(self.max_parts.max(1))));
+        let wanted = self.part_size.max(least.div_ceil(STEP).saturating_mul(STEP));
+        self.max_part.map_or(wanted, |most| wanted.min(most))
     }
 }
 
@@ -178,6 +197,8 @@ pub struct SignedRequest {
     pub url: Url,
     /// Headers to be sent exactly so.
     pub headers: HeaderMap,
+    /// The ETag of the part, where the answer will have none.
+    pub etag: Option<String>,
 }
 
 impl Debug for SignedRequest {
@@ -213,10 +234,18 @@ pub enum StorageError {
         /// The ETag that was named.
         etag: String,
     },
+    /// A part has a size that the storage does not take.
+    #[error("a part of {size} bytes is not one that the storage takes: {limit}")]
+    PartSize {
+        /// Its size in bytes.
+        size: u64,
+        /// What it takes.
+        limit: String,
+    },
     /// There is no such object.
     #[error("the storage has no object {0}")]
     ObjectUnknown(ObjectKey),
-    /// The body of a part ended early.
+    /// The body of a part ended early, or had another size than was said.
     #[error("the body of the part was cut off")]
     Body(#[source] Source),
     /// There is no room left. What was stored before is whole.

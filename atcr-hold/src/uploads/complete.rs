@@ -131,7 +131,7 @@ impl Uploads {
         let object = match self.storage.complete_upload(&session.storage_upload, &parts).await {
             Ok(object) => object,
             Err(error) => {
-                if matches!(error, StorageError::PartUnknown { .. }) {
+                if matches!(error, StorageError::PartUnknown { .. } | StorageError::PartSize { .. }) {
                     self.ledger.reopen(&session.id).await?;
                 }
                 return Err(error.into());

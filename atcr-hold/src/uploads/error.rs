@@ -18,6 +18,8 @@ pub(crate) enum UploadError {
     PartNumber { number: u64, most: u32 },
     #[error("part {0} is missing: send it, then complete again; parts are numbered 1, 2, 3 without a gap")]
     MissingPart(PartNumber),
+    #[error("a part of {size} bytes is not one that this hold's storage takes: {limit}")]
+    PartSize { size: u64, limit: String },
     #[error("a part is named twice; parts are numbered 1, 2, 3 without a gap")]
     RepeatedPart,
     #[error(
@@ -56,6 +58,7 @@ impl From<StorageError> for UploadError {
         match error {
             StorageError::UploadUnknown(_) => Self::UnknownUpload,
             StorageError::PartUnknown { number, .. } => Self::MissingPart(number),
+            StorageError::PartSize { size, limit } => Self::PartSize { size, limit },
             StorageError::Body(source) => match source.downcast::<BodyFailure>() {
                 Ok(failure) => match *failure {
                     BodyFailure::TooLarge { limit } => Self::TooLarge { limit },

@@ -91,12 +91,13 @@ impl Uploads {
         Ok(self.storage.presign_part(&session.storage_upload, number, life).await?)
     }
 
-    /// Takes in a part, of any size. When this fails nothing of it counts, and what was there before still does.
+    /// Takes in a part, of any size, which may be known beforehand. When this fails nothing of it counts, and what was there before still does.
     pub(crate) async fn put_part(
         &self,
         caller: Option<&Did>,
         id: &UploadId,
         number: PartNumber,
+        size: Option<u64>,
         body: ByteStream,
     ) -> Result<Part, UploadError> {
         let session = self.open_session(id, caller).await?;
@@ -116,7 +117,7 @@ impl Uploads {
         };
         let mut intake = PartIntake::new(body, hasher, room, self.limits.silence);
         let part = {
-            let mut putting = self.storage.put_part(&session.storage_upload, number, &mut intake);
+            let mut putting = self.storage.put_part(&session.storage_upload, number, size, &mut intake);
             loop {
                 tokio::select! {
                     part = &mut putting => break part?,

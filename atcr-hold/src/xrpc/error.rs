@@ -16,6 +16,7 @@ impl From<UploadError> for XrpcError {
             UploadError::MissingPart(_) | UploadError::RepeatedPart => {
                 (StatusCode::BAD_REQUEST, error_name::MISSING_PARTS)
             }
+            UploadError::PartSize { .. } => (StatusCode::BAD_REQUEST, error_name::UPLOAD_FAILED),
             UploadError::DigestMismatch { .. } => (StatusCode::BAD_REQUEST, error_name::INVALID_DIGEST),
             UploadError::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "BlobTooLarge"),
             UploadError::Interrupted(_) => (StatusCode::BAD_REQUEST, error_name::UPLOAD_FAILED),

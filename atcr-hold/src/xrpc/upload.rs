@@ -44,7 +44,7 @@ pub(super) async fn initiate(
     }
     Ok(Json(InitiateUploadOutput {
         upload_id,
-        part_size: Some(able.part_size),
+        part_size: Some(able.part_size_for(input.size)),
         capabilities: capabilities.into_iter().collect(),
     }))
 }
@@ -107,8 +107,9 @@ pub(super) async fn part(State(hold): State<Hold>, request: Request) -> Result<R
         let number: u64 = header(&parts.headers, PART_NUMBER_HEADER).ok_or_else(bad_number)?;
         (Some(caller), upload, uploads.check_number(number)?)
     };
+    let size = axum::body::HttpBody::size_hint(&body).exact();
     let body = Box::pin(body.into_data_stream().map_err(Into::into));
-    let part = uploads.put_part(caller.as_ref(), &upload, number, body).await?;
+    let part = uploads.put_part(caller.as_ref(), &upload, number, size, body).await?;
     let etag = HeaderValue::try_from(format!("\"{}\"", part.etag)).map_err(XrpcError::internal)?;
     Ok((StatusCode::OK, [(ETAG, etag)], Json(UploadPartOutput { etag: part.etag })).into_response())
 }

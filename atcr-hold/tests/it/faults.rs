@@ -51,7 +51,7 @@ impl Faulty {
     pub(crate) async fn put_past_the_hold(&self, content: &Bytes) -> String {
         let open = self.inner.list_uploads().await.unwrap().pop().unwrap();
         let mut body = futures_util::stream::iter([Ok(content.clone())]);
-        self.inner.put_part(&open.upload, PartNumber::MIN, &mut body).await.unwrap().etag
+        self.inner.put_part(&open.upload, PartNumber::MIN, None, &mut body).await.unwrap().etag
     }
 }
 
@@ -72,6 +72,7 @@ impl ObjectStorage for Faulty {
         &self,
         upload: &StorageUpload,
         number: PartNumber,
+        size: Option<u64>,
         body: &mut PartBody<'_>,
     ) -> Result<Part, StorageError> {
         self.up()?;
@@ -79,7 +80,7 @@ impl ObjectStorage for Faulty {
             body.next().await;
             return Err(StorageError::Full);
         }
-        self.inner.put_part(upload, number, body).await
+        self.inner.put_part(upload, number, size, body).await
     }
 
     async fn presign_part(
@@ -89,7 +90,8 @@ impl ObjectStorage for Faulty {
         _: Duration,
     ) -> Result<Option<SignedRequest>, StorageError> {
         let url = format!("https://bucket.example/{upload}/{number}").parse().unwrap();
-        let request = SignedRequest { method: Method::PUT, url, headers: http::HeaderMap::new() };
+        let headers = http::HeaderMap::new();
+        let request = SignedRequest { method: Method::PUT, url, headers, etag: None };
         Ok(self.presign.then_some(request))
     }
 

@@ -34,8 +34,8 @@ use url::Url;
 use self::part::PartWriter;
 use self::upload::UploadDirectory;
 use super::{
-    Capabilities, Object, ObjectKey, ObjectStorage, OpenUpload, Part, PartBody, PartNumber, SignedRequest,
-    StorageError, StorageUpload, Usage,
+    Capabilities, Measured, Object, ObjectKey, ObjectStorage, OpenUpload, Part, PartBody, PartNumber,
+    SignedRequest, StorageError, StorageUpload, Usage,
 };
 
 /// Bytes read from a file at once.
@@ -140,12 +140,13 @@ impl ObjectStorage for FilesystemStorage {
         &self,
         upload: &StorageUpload,
         number: PartNumber,
+        size: Option<u64>,
         body: &mut PartBody<'_>,
     ) -> Result<Part, StorageError> {
         let directory = self.directory(upload)?;
         let etag = self.inner.etags.now();
         let writer = blocking(move || PartWriter::open(directory, number, etag)).await?;
-        let writer = part::pour(body, writer).await?;
+        let writer = part::pour(&mut Measured::new(size, body), writer).await?;
         blocking(move || writer.finish()).await
     }
 
