@@ -1,18 +1,26 @@
 //! Where the bytes are: the seam to the back ends.
 
+#[cfg(feature = "s3")]
+mod bucket;
 #[cfg(any(test, feature = "contract"))]
 pub mod contract;
 mod filesystem;
 mod key;
+mod layout;
 mod measured;
 mod memory;
 mod object_storage;
+#[cfg(feature = "s3")]
+mod s3;
 
 pub use filesystem::FilesystemStorage;
 pub use key::{KeyError, ObjectKey};
+pub use layout::{Layout, LayoutError};
 use measured::Measured;
 pub use memory::MemoryStorage;
 pub use object_storage::{
     Capabilities, Object, ObjectStorage, OpenUpload, Part, PartBody, PartNumber, SignedRequest, StorageError,
     StorageUpload, Usage,
 };
+#[cfg(feature = "s3")]
+pub use s3::{Addressing, S3Config, S3Credentials, S3Storage};

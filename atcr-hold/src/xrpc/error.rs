@@ -16,10 +16,11 @@ impl From<UploadError> for XrpcError {
             UploadError::MissingPart(_) | UploadError::RepeatedPart => {
                 (StatusCode::BAD_REQUEST, error_name::MISSING_PARTS)
             }
-            UploadError::PartSize { .. } => (StatusCode::BAD_REQUEST, error_name::UPLOAD_FAILED),
             UploadError::DigestMismatch { .. } => (StatusCode::BAD_REQUEST, error_name::INVALID_DIGEST),
             UploadError::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "BlobTooLarge"),
-            UploadError::Interrupted(_) => (StatusCode::BAD_REQUEST, error_name::UPLOAD_FAILED),
+            UploadError::PartSize { .. } | UploadError::Interrupted(_) => {
+                (StatusCode::BAD_REQUEST, error_name::UPLOAD_FAILED)
+            }
             UploadError::Silent { .. } => (StatusCode::REQUEST_TIMEOUT, error_name::UPLOAD_FAILED),
             UploadError::StorageFull => (StatusCode::INSUFFICIENT_STORAGE, "StorageFull"),
             UploadError::Storage(source) => {

@@ -3,11 +3,15 @@
 
 mod access;
 mod blobs;
+#[cfg(feature = "s3")]
+mod client;
 mod deletion;
 mod faults;
 mod identity;
 mod manifests;
 mod pds;
+#[cfg(feature = "s3")]
+mod s3;
 mod sweep;
 mod uploads;
 mod world;

@@ -46,20 +46,20 @@ impl Operation {
         let has = |name: &str| query.split('&').any(|pair| pair.split('=').next() == Some(name));
         let copies = request.headers.contains_key("x-amz-copy-source");
         let (upload, uploads, list) = (has("uploadId"), has("uploads"), has("list-type"));
-        match &request.method {
-            &Method::PUT if upload && copies => Self::UploadPartCopy,
-            &Method::PUT if upload => Self::UploadPart,
-            &Method::PUT if copies => Self::CopyObject,
-            &Method::PUT => Self::PutObject,
-            &Method::POST if uploads => Self::CreateMultipartUpload,
-            &Method::POST if upload => Self::CompleteMultipartUpload,
-            &Method::DELETE if upload => Self::AbortMultipartUpload,
-            &Method::DELETE => Self::DeleteObject,
-            &Method::GET if upload => Self::ListParts,
-            &Method::GET if uploads => Self::ListMultipartUploads,
-            &Method::GET if list => Self::ListObjects,
-            &Method::GET => Self::GetObject,
-            &Method::HEAD => Self::HeadObject,
+        match request.method {
+            Method::PUT if upload && copies => Self::UploadPartCopy,
+            Method::PUT if upload => Self::UploadPart,
+            Method::PUT if copies => Self::CopyObject,
+            Method::PUT => Self::PutObject,
+            Method::POST if uploads => Self::CreateMultipartUpload,
+            Method::POST if upload => Self::CompleteMultipartUpload,
+            Method::DELETE if upload => Self::AbortMultipartUpload,
+            Method::DELETE => Self::DeleteObject,
+            Method::GET if upload => Self::ListParts,
+            Method::GET if uploads => Self::ListMultipartUploads,
+            Method::GET if list => Self::ListObjects,
+            Method::GET => Self::GetObject,
+            Method::HEAD => Self::HeadObject,
             _ => Self::Other,
         }
     }

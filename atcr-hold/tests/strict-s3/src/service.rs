@@ -33,6 +33,7 @@ fn size(length: u64) -> i64 {
     i64::try_from(length).unwrap_or(i64::MAX)
 }
 
+#[allow(clippy::unnecessary_wraps, reason = "it ends the operations")]
 fn answer<T>(output: T) -> S3Result<S3Response<T>> {
     Ok(S3Response::new(output))
 }
@@ -94,7 +95,7 @@ impl Bucket {
         Ok((content, hash))
     }
 
-    fn source(&self, state: &State, source: &CopySource) -> S3Result<Object> {
+    fn source(state: &State, source: &CopySource) -> S3Result<Object> {
         let CopySource::Bucket { bucket, key, .. } = source else { return Err(s3_error!(NotImplemented)) };
         Self::check(bucket)?;
         Ok(state.object(key)?.clone())
@@ -189,7 +190,7 @@ impl S3 for Bucket {
         let input = request.input;
         Self::check(&input.bucket)?;
         let mut state = self.store.lock();
-        let mut object = self.source(&state, &input.copy_source)?;
+        let mut object = Self::source(&state, &input.copy_source)?;
         if object.content.size > self.store.rules.max_copy {
             return Err(s3_error!(InvalidRequest, "the source is larger than a copy may be"));
         }
@@ -296,7 +297,7 @@ impl S3 for Bucket {
         let input = request.input;
         Self::check(&input.bucket)?;
         let mut state = self.store.lock();
-        let source = self.source(&state, &input.copy_source)?.content;
+        let source = Self::source(&state, &input.copy_source)?.content;
         let (start, length) = match input.copy_source_range.as_deref() {
             None => (0, source.size),
             Some(range) => copy_range(range, source.size)?,

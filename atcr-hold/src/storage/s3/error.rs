@@ -1,0 +1,69 @@
+use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::operation::RequestId as _;
+
+use super::super::StorageError;
+
+/// What the storage refused or why it could not be asked.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum S3Failure {
+    /// It answered with an error.
+    #[error("S3 answered {status} {code}: {message} (request {request})")]
+    Refused { status: u16, code: String, message: String, request: String },
+    /// No answer came, or one that is none.
+    #[error("{0}")]
+    Unreached(String),
+}
+
+impl S3Failure {
+    pub(super) fn code(&self) -> &str {
+        match self {
+            Self::Refused { code, .. } => code,
+            Self::Unreached(_) => "",
+        }
+    }
+
+    /// Whether what the request named is not there.
+    pub(super) fn is_missing(&self) -> bool {
+        match self {
+            // The answer to a HEAD has no body, and so no code.
+            Self::Refused { status: 404, code, .. } => {
+                matches!(code.as_str(), "NoSuchKey" | "NotFound" | "")
+            }
+            Self::Refused { code, .. } => code == "NoSuchKey",
+            Self::Unreached(_) => false,
+        }
+    }
+
+    pub(super) fn doing(self, doing: impl Into<String>) -> StorageError {
+        let full = matches!(self.code(), "InsufficientStorage" | "QuotaExceeded" | "XMinioStorageFull")
+            || matches!(self, Self::Refused { status: 507, .. });
+        if full {
+            return StorageError::Full;
+        }
+        StorageError::Failed { doing: doing.into(), source: self.into() }
+    }
+}
+
+impl<E> From<SdkError<E>> for S3Failure
+where
+    E: std::error::Error + ProvideErrorMetadata + 'static,
+{
+    fn from(error: SdkError<E>) -> Self {
+        let request = error.request_id().unwrap_or("without a name").to_owned();
+        match &error {
+            SdkError::ServiceError(refused) => Self::Refused {
+                status: refused.raw().status().as_u16(),
+                code: refused.err().code().unwrap_or_default().to_owned(),
+                message: refused.err().message().unwrap_or("no message").to_owned(),
+                request,
+            },
+            SdkError::ResponseError(broken) => Self::Refused {
+                status: broken.raw().status().as_u16(),
+                code: "an answer that broke off".to_owned(),
+                message: DisplayErrorContext(&error).to_string(),
+                request,
+            },
+            other => Self::Unreached(DisplayErrorContext(other).to_string()),
+        }
+    }
+}
