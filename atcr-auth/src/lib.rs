@@ -57,22 +57,32 @@
 //! | [`registry_token`] | makes and verifies ES256 registry tokens; key rotation, JWKS; the [`Authorizer`](atcr_core::Authorizer) |
 //! | [`token_endpoint`] | `/auth/token` as Docker, containerd, podman and the rest use it |
 //! | [`repository_policy`] | who may do what where |
+//! | [`web_sign_in`] | sign-in with a browser: routes and pages |
+//! | [`browser`] | who is signed in in which browser |
+//! | [`oauth`] | the OAuth client behind it |
 //! | [`pds_session`] | sign-in, sessions, refresh, service tokens at an account's PDS |
 //! | [`service_auth`] | makes and verifies service tokens |
 //!
 //! The feature `sqlite` (default) keeps sessions in an encrypted SQLite table.
 
+pub mod browser;
 mod clock;
 mod jwt;
+pub mod oauth;
+mod pages;
 pub mod pds_session;
 pub mod registry_token;
 pub mod repository_policy;
 pub mod service_auth;
 pub mod token_endpoint;
+pub mod web_sign_in;
 
+pub use browser::Browsers;
 pub use clock::Clock;
-pub use pds_session::{AccountSessions, PdsSessions, SessionError, SignIn, SignInError};
+pub use oauth::OAuthClient;
+pub use pds_session::{AccountSessions, OnSignIn, PdsSessions, SessionError, SignIn, SignInError};
 pub use registry_token::{TokenAuthorizer, TokenConfig, TokenIssuer, TokenKeys, TokenVerifier};
 pub use repository_policy::{NamespacePolicy, RepositoryPolicy};
 pub use service_auth::ServiceAuthVerifier;
 pub use token_endpoint::TokenEndpoint;
+pub use web_sign_in::WebSignIn;

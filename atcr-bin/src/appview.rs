@@ -1,13 +1,14 @@
 //! `atcr-appview serve`: one registry.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use atcr_auth::oauth::{ClientKeys, ClientRegistration, Es256Key};
 use atcr_auth::pds_session::{SealingKey, SqliteSessionStore};
 use atcr_auth::{
-    AccountSessions, Clock, NamespacePolicy, TokenAuthorizer, TokenConfig, TokenEndpoint, TokenIssuer,
-    TokenKeys, TokenVerifier,
+    AccountSessions, Clock, NamespacePolicy, OAuthClient, TokenAuthorizer, TokenConfig, TokenEndpoint,
+    TokenIssuer, TokenKeys, TokenVerifier, WebSignIn,
 };
 use atcr_core::did_resolver::{
     CacheLimits, CachingResolver, DnsHandleResolver, HandleResolver, IdentityResolver, NetworkResolver,
@@ -15,7 +16,7 @@ use atcr_core::did_resolver::{
 };
 use atcr_core::egress::{Egress, EgressPolicy};
 use atcr_core::syntax::Did;
-use atcr_registry::atproto::{BlobDelivery, Network};
+use atcr_registry::atproto::{BlobDelivery, Network, Welcome};
 use atcr_registry::{Limits, Registry, SessionKey, Sparse};
 use axum::Router;
 use url::Url;
@@ -28,6 +29,7 @@ use crate::{Error, keys};
 pub(crate) struct AppViewSettings {
     pub(crate) base_url: Url,
     pub(crate) default_hold: Did,
+    pub(crate) client_name: String,
     pub(crate) data_dir: PathBuf,
     pub(crate) token_seconds: u64,
     pub(crate) plc_url: Url,
@@ -56,6 +58,7 @@ pub async fn run(config: AppViewConfig) -> Result<(), Error> {
     let router = open(AppViewSettings {
         base_url,
         default_hold,
+        client_name: config.server.client_name,
         data_dir: config.auth.data_dir,
         token_seconds: config.auth.token_seconds,
         plc_url: config.identity.plc_directory_url,
@@ -80,8 +83,19 @@ pub(crate) async fn open(settings: AppViewSettings) -> Result<Router, Error> {
     let store = SqliteSessionStore::open(&secret("sessions.sqlite"), sealing)
         .await
         .map_err(Error::start("the store of sessions"))?;
-    let sessions = AccountSessions::new(identities.clone(), egress.clone(), Arc::new(store), Clock::system());
-    let sessions = Arc::new(sessions.map_err(Error::start("the sessions"))?);
+    let store = Arc::new(store);
+    let sessions = AccountSessions::new(identities.clone(), egress.clone(), store.clone(), Clock::system());
+    let welcome = Welcome::new(egress.clone(), identities.clone(), default_hold.clone());
+    let mut sessions = sessions.map_err(Error::start("the sessions"))?.on_sign_in(Arc::new(welcome));
+    match ClientRegistration::new(&base_url, &settings.client_name, client_keys(&data_dir)?) {
+        Ok(registration) => {
+            let client = OAuthClient::new(registration, egress.clone(), Clock::system());
+            sessions = sessions.with_oauth(client);
+        }
+        Err(error) => tracing::warn!(%error, "nobody can sign in with a browser"),
+    }
+    let web_sign_in = WebSignIn::new(sessions.clone(), store, Clock::system());
+    let sessions = Arc::new(sessions);
 
     let token_key = keys::load_or_create::<32>(&secret("token.key"))?;
     let token_keys = Arc::new(TokenKeys::from_bytes(&token_key).map_err(Error::start("the token key"))?);
@@ -103,7 +117,22 @@ pub(crate) async fn open(settings: AppViewSettings) -> Result<Router, Error> {
         .session_key(SessionKey::from_bytes(keys::load_or_create(&secret("uploads.key"))?))
         .build()
         .map_err(Error::start("the registry"))?;
-    Ok(registry.router().merge(token_endpoint.router()))
+    let mut router = registry.router().merge(token_endpoint.router());
+    if let Some(web_sign_in) = web_sign_in {
+        router = router.merge(web_sign_in.router());
+    }
+    Ok(router)
+}
+
+/// The key by which the registry proves to authorization servers who it is, and the one before it while there is one.
+fn client_keys(data_dir: &Path) -> Result<ClientKeys, Error> {
+    let read = |bytes: [u8; 32]| Es256Key::from_bytes(&bytes).map_err(Error::start("the OAuth client key"));
+    let keys = ClientKeys::new(read(keys::load_or_create(&data_dir.join("oauth.key"))?)?);
+    let previous = data_dir.join("oauth.previous.key");
+    if !previous.exists() {
+        return Ok(keys);
+    }
+    Ok(keys.with_previous(read(keys::load_or_create(&previous)?)?))
 }
 
 /// Who is who: DIDs by the network, handles by the DNS or by the service that the configuration names.

@@ -130,13 +130,18 @@ impl XrpcClient {
 
     /// Begins a request to a method, with the token; for answers that are not JSON.
     pub fn begin(&self, verb: Method, method: &str) -> Result<RequestBuilder, XrpcError> {
-        let mut url = self.service.clone();
-        url.set_path(&format!("{}/xrpc/{method}", url.path().trim_end_matches('/')));
-        let request = self.egress.request(verb, url)?;
+        let request = self.egress.request(verb, self.method_url(method))?;
         Ok(match &self.bearer {
             Some(token) => request.bearer_auth(token),
             None => request,
         })
+    }
+
+    /// Where a method is.
+    pub fn method_url(&self, method: &str) -> Url {
+        let mut url = self.service.clone();
+        url.set_path(&format!("{}/xrpc/{method}", url.path().trim_end_matches('/')));
+        url
     }
 
     async fn call<T: DeserializeOwned>(&self, method: &str, request: RequestBuilder) -> Result<T, XrpcError> {

@@ -1,4 +1,6 @@
+use std::fmt::Debug;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use atcr_core::did_resolver::{Identity, IdentityResolver, ResolveError};
@@ -16,9 +18,20 @@ use super::refresh::Refresher;
 use super::service_tokens::ServiceTokens;
 use super::{PdsSessions, SessionError, SessionStore, SessionStoreError, SignIn, SignInError, StoredSession};
 use crate::clock::Clock;
+use crate::oauth::{Ask, OAuthClient, OAuthError, Pending, Redeemed};
 
-/// Sessions that people open with an app password (`com.atproto.server.createSession`). Cheap to clone; clones
-/// share what they remember.
+/// What happens when somebody has signed in, whichever way.
+#[async_trait]
+pub trait OnSignIn: Debug + Send + Sync + 'static {
+    /// Called in the background, for a minute at most: nobody waits for it, and its failures are its own to report.
+    async fn signed_in(&self, sessions: &dyn PdsSessions, account: &Account);
+}
+
+/// How long [`OnSignIn::signed_in`] may take.
+const WELCOME: Duration = Duration::from_secs(60);
+
+/// Sessions that people open by OAuth, or with an app password (`com.atproto.server.createSession`). An account has
+/// one, the last. Cheap to clone; clones share what they remember.
 #[derive(Debug, Clone)]
 pub struct AccountSessions {
     identities: IdentityResolver,
@@ -29,6 +42,8 @@ pub struct AccountSessions {
     attempts: Attempts,
     accepted: Accepted,
     signing_in: Locks<Fingerprint>,
+    oauth: Option<OAuthClient>,
+    on_sign_in: Option<Arc<dyn OnSignIn>>,
 }
 
 impl AccountSessions {
@@ -47,6 +62,8 @@ impl AccountSessions {
             service_tokens: ServiceTokens::new(clock.clone()),
             attempts: Attempts::new(clock),
             signing_in: Locks::new(),
+            oauth: None,
+            on_sign_in: None,
             identities,
             store,
             pds,
@@ -54,16 +71,92 @@ impl AccountSessions {
         })
     }
 
+    /// The same, with sessions that are opened by OAuth as well.
+    #[must_use]
+    pub fn with_oauth(self, client: OAuthClient) -> Self {
+        let pds = self.pds.with_dpop(client.dpop().clone());
+        let refresher = self.refresher.with_oauth(client.clone(), pds.clone());
+        Self { oauth: Some(client), pds, refresher, ..self }
+    }
+
+    /// The same, doing this whenever a session has been opened.
+    #[must_use]
+    pub fn on_sign_in(self, on_sign_in: Arc<dyn OnSignIn>) -> Self {
+        Self { on_sign_in: Some(on_sign_in), ..self }
+    }
+
+    pub(crate) fn oauth(&self) -> Option<&OAuthClient> {
+        self.oauth.as_ref()
+    }
+
+    pub(crate) fn identities(&self) -> &IdentityResolver {
+        &self.identities
+    }
+
+    pub(crate) fn store(&self) -> &Arc<dyn SessionStore> {
+        &self.store
+    }
+
     /// Ends an account's session here and, where it can be reached, at its PDS. Service tokens that were given out
     /// live on for their few minutes.
     pub async fn sign_out(&self, did: &Did) -> Result<(), SessionStoreError> {
         let Some((session, version)) = self.store.get(did).await? else { return Ok(()) };
         self.store.remove(did, version).await?;
-        if let Err(error) = self.pds.delete_session(&session.pds, &session.refresh).await {
-            tracing::info!(%did, %error, "the PDS could not be told that a session has ended");
-        }
+        self.service_tokens.forget(did);
+        self.end_at_server(&session).await;
         tracing::info!(%did, "signed out");
         Ok(())
+    }
+
+    /// Tells the server of a session that was dropped here.
+    async fn end_at_server(&self, session: &StoredSession) {
+        let ended = match (&session.oauth, &self.oauth) {
+            (Some(grant), Some(client)) => client.revoke(session, grant).await.map_err(SessionError::from),
+            (Some(_), None) => Err(OAuthError::NotConfigured.into()),
+            (None, _) => self.pds.delete_session(&session.pds, &session.refresh).await.map_err(Into::into),
+        };
+        if let Err(error) = ended {
+            tracing::info!(did = %session.did, %error, "the PDS could not be told that a session has ended");
+        }
+    }
+
+    /// Redeems the code of a sign-in by OAuth and keeps the session.
+    pub(crate) async fn open_oauth(&self, pending: Pending, code: &str) -> Result<Opened, SessionError> {
+        let client = self.oauth.as_ref().ok_or(OAuthError::NotConfigured)?;
+        let session = match client.redeem(pending, code).await? {
+            Redeemed::Session(session) => *session,
+            Redeemed::AskFor(ask) => return Ok(Opened::AskFor(ask)),
+        };
+        let account =
+            Account { did: session.did.clone(), handle: session.handle.clone(), proof: Proof::OAuth };
+        self.keep(session).await?;
+        tracing::info!(did = %account.did, "signed in by OAuth");
+        self.welcome(&account);
+        Ok(Opened::Account(account))
+    }
+
+    /// Keeps a new session. The one in whose place it comes is ended at its server in the background.
+    async fn keep(&self, session: StoredSession) -> Result<(), SessionStoreError> {
+        let before = self.store.get(&session.did).await?;
+        self.store.put(&session).await?;
+        self.service_tokens.forget(&session.did);
+        // The sessions of one app password are ended with it, by its owner: other programs may use it too.
+        if let Some((before, _)) = before.filter(|(before, _)| before.oauth.is_some()) {
+            let this = self.clone();
+            tokio::spawn(async move { this.end_at_server(&before).await });
+        }
+        Ok(())
+    }
+
+    fn welcome(&self, account: &Account) {
+        let Some(on_sign_in) = self.on_sign_in.clone() else { return };
+        let (this, account) = (self.clone(), account.clone());
+        tokio::spawn(async move {
+            let welcome = on_sign_in.signed_in(&this, &account);
+            if tokio::time::timeout(WELCOME, welcome).await.is_err() {
+                tracing::info!(did = %account.did, "what follows a sign-in took too long and was left");
+            }
+        });
     }
 
     /// The session of an account, with an access token that is not `stale`.
@@ -83,12 +176,12 @@ impl AccountSessions {
 
     async fn call(&self, did: &Did, call: Call<'_>) -> Result<Value, SessionError> {
         let session = self.session(did, None).await?;
-        match self.pds.call(&session.pds, &session.access, &call).await {
-            Err(error) if is_stale(&error) => {
+        match self.pds.call(&session, &call).await {
+            Err(error) if error.xrpc().is_some_and(is_stale) => {
                 let session = self.session(did, Some(&session.access)).await?;
-                Ok(self.pds.call(&session.pds, &session.access, &call).await?)
+                self.pds.call(&session, &call).await
             }
-            result => Ok(result?),
+            result => result,
         }
     }
 
@@ -126,15 +219,15 @@ impl AccountSessions {
             return Err(SignInError::OtherAccount { pds, expected: identity.did, actual: output.did });
         }
         let account = account(&identity);
-        self.store
-            .put(&StoredSession {
-                did: identity.did,
-                handle: account.handle.clone(),
-                pds: identity.pds,
-                access: output.access_jwt,
-                refresh: output.refresh_jwt,
-            })
-            .await?;
+        self.keep(StoredSession::with_password(
+            identity.did,
+            account.handle.clone(),
+            identity.pds,
+            output.access_jwt,
+            output.refresh_jwt,
+        ))
+        .await?;
+        self.welcome(&account);
         Ok(account)
     }
 }
@@ -142,7 +235,7 @@ impl AccountSessions {
 #[async_trait]
 impl SignIn for AccountSessions {
     async fn sign_in(&self, identifier: &str, password: &str) -> Result<Account, SignInError> {
-        let identifier = parse(identifier)?;
+        let identifier = parse_identifier(identifier)?;
         let fingerprint = self.accepted.fingerprint(&identifier.to_string(), password);
         if let Some(account) = self.remembered(&fingerprint).await? {
             return Ok(account);
@@ -165,12 +258,11 @@ impl SignIn for AccountSessions {
     }
 
     async fn signed_in(&self, did: &Did) -> Result<Option<Account>, SignInError> {
-        if self.store.get(did).await?.is_none() {
-            return Ok(None);
-        }
+        let Some((session, _)) = self.store.get(did).await? else { return Ok(None) };
+        let proof = if session.oauth.is_some() { Proof::OAuth } else { Proof::AppPassword };
         // The handle may have gone to somebody else since the session was opened, so it is looked up again.
         match self.identities.resolve(&AtIdentifier::Did(did.clone())).await {
-            Ok(identity) => Ok(Some(account(&identity))),
+            Ok(identity) => Ok(Some(Account { proof, ..account(&identity) })),
             Err(source @ ResolveError::Unavailable { .. }) => {
                 Err(SignInError::IdentityUnavailable { identifier: did.to_string(), source })
             }
@@ -205,7 +297,7 @@ impl PdsSessions for AccountSessions {
 }
 
 /// Reads a user name as people type it.
-fn parse(typed: &str) -> Result<AtIdentifier, SignInError> {
+pub(crate) fn parse_identifier(typed: &str) -> Result<AtIdentifier, SignInError> {
     let text = typed.trim();
     let text = text.strip_prefix('@').unwrap_or(text);
     let refused =
@@ -224,10 +316,21 @@ fn account(identity: &Identity) -> Account {
     }
 }
 
+/// What a code has opened.
+#[derive(Debug)]
+pub(crate) enum Opened {
+    /// A session.
+    Account(Account),
+    /// Nothing: the sign-in has to begin again, asking for this.
+    AskFor(Ask),
+}
+
 /// Whether a refusal means that the access token is no good any more.
 fn is_stale(error: &XrpcError) -> bool {
-    error.status().is_some_and(|status| status.as_u16() == 401)
-        || matches!(error.name(), Some("ExpiredToken" | "InvalidToken"))
+    // A proof that is refused says nothing about the token.
+    let refused = error.status().is_some_and(|status| status.as_u16() == 401)
+        && !matches!(error.name(), Some("invalid_dpop_proof" | "use_dpop_nonce"));
+    refused || matches!(error.name(), Some("ExpiredToken" | "InvalidToken"))
 }
 
 fn not_opened(identifier: &AtIdentifier, pds: String, refusal: Refusal) -> SignInError {

@@ -13,6 +13,7 @@ fn session(did: &Did, n: u32) -> StoredSession {
         pds: "https://pds.example".parse().expect("a URL"),
         access: format!("access-{n}"),
         refresh: format!("refresh-{n}"),
+        oauth: None,
     }
 }
 

@@ -5,11 +5,20 @@ use async_trait::async_trait;
 use atcr_core::syntax::Did;
 
 use super::{SessionStore, SessionStoreError, StoredSession};
+use crate::browser::{BrowserStore, RowName};
 
-/// Keeps sessions in memory: for tests and examples. A restart forgets them.
+/// Keeps sessions, and browsers, in memory: for tests and examples. A restart forgets them.
 #[derive(Debug, Default)]
 pub struct MemorySessionStore {
     rows: Mutex<Rows>,
+    browsers: Mutex<HashMap<RowName, BrowserRow>>,
+}
+
+#[derive(Debug)]
+struct BrowserRow {
+    account: Option<Did>,
+    value: Vec<u8>,
+    expires: i64,
 }
 
 #[derive(Debug, Default)]
@@ -40,6 +49,10 @@ impl Rows {
 impl MemorySessionStore {
     fn rows(&self) -> MutexGuard<'_, Rows> {
         self.rows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn browsers(&self) -> MutexGuard<'_, HashMap<RowName, BrowserRow>> {
+        self.browsers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -84,6 +97,36 @@ impl SessionStore for MemorySessionStore {
         if rows.current(did, version).is_some() {
             rows.by_did.remove(did);
         }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl BrowserStore for MemorySessionStore {
+    async fn keep(
+        &self,
+        name: RowName,
+        account: Option<&Did>,
+        value: &[u8],
+        now: i64,
+        expires: i64,
+    ) -> Result<(), SessionStoreError> {
+        let mut browsers = self.browsers();
+        browsers.retain(|_, row| row.expires > now);
+        browsers.insert(name, BrowserRow { account: account.cloned(), value: value.to_vec(), expires });
+        Ok(())
+    }
+
+    async fn look(&self, name: RowName, now: i64) -> Result<Option<Vec<u8>>, SessionStoreError> {
+        Ok(self.browsers().get(&name).filter(|row| row.expires > now).map(|row| row.value.clone()))
+    }
+
+    async fn take(&self, name: RowName, now: i64) -> Result<Option<Vec<u8>>, SessionStoreError> {
+        Ok(self.browsers().remove(&name).filter(|row| row.expires > now).map(|row| row.value))
+    }
+
+    async fn drop_all(&self, account: &Did) -> Result<(), SessionStoreError> {
+        self.browsers().retain(|_, row| row.account.as_ref() != Some(account));
         Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! Acting at an account's own PDS in its name.
 //!
 //! [`PdsSessions`] is what the rest of atcr uses; [`AccountSessions`] implements it with sessions that people
-//! open with an app password ([`SignIn`]), kept in a [`SessionStore`].
+//! open by OAuth ([`WebSignIn`](crate::WebSignIn)) or with an app password ([`SignIn`]), kept in a [`SessionStore`].
 
 mod account_sessions;
 mod attempts;
@@ -28,7 +28,10 @@ use atcr_core::syntax::Did;
 use atcr_core::xrpc::XrpcError;
 use bytes::Bytes;
 
-pub use account_sessions::AccountSessions;
+use crate::oauth::OAuthError;
+
+pub use account_sessions::{AccountSessions, OnSignIn};
+pub(crate) use account_sessions::{Opened, parse_identifier};
 pub use memory::MemorySessionStore;
 pub use sealing::{SealError, SealingKey};
 pub use sign_in::{SignIn, SignInError};
@@ -87,6 +90,9 @@ pub enum SessionError {
     /// The account's PDS cannot be found.
     #[error(transparent)]
     Resolve(#[from] ResolveError),
+    /// The authorization server refused, or cannot be reached.
+    #[error(transparent)]
+    OAuth(Arc<OAuthError>),
     /// The sessions cannot be read or written.
     #[error(transparent)]
     Store(#[from] SessionStoreError),
@@ -106,9 +112,16 @@ impl SessionError {
         match self {
             Self::NoSession(_) => false,
             Self::Xrpc(error) => error.is_transient(),
+            Self::OAuth(error) => error.is_transient(),
             Self::Resolve(error) => matches!(error, ResolveError::Unavailable { .. }),
             Self::Store(_) => true,
         }
+    }
+}
+
+impl From<OAuthError> for SessionError {
+    fn from(error: OAuthError) -> Self {
+        Self::OAuth(Arc::new(error))
     }
 }
 

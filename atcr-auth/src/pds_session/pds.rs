@@ -12,10 +12,14 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use url::Url;
 
+use super::{SessionError, StoredSession};
 use crate::clock::{Clock, until};
+use crate::oauth::{Dpop, OAuthGrant};
 
 /// The answers of session methods are this small, DID document included.
 const MAX_ANSWER: usize = 256 * 1024;
+/// Those of other methods: a page of listRecords with 100 records of 1 MB is bounded by this too.
+const MAX_OUTPUT: usize = 16 * 1024 * 1024;
 
 /// What createSession and refreshSession answer, as far as it is used.
 #[derive(Deserialize)]
@@ -45,16 +49,32 @@ pub(super) enum Call<'a> {
     Upload { method: &'a str, content_type: &'a str, body: Bytes },
 }
 
+impl Call<'_> {
+    fn method(&self) -> &str {
+        match self {
+            Self::Query { method, .. } | Self::Procedure { method, .. } | Self::Upload { method, .. } => {
+                method
+            }
+        }
+    }
+}
+
 /// A PDS behind the egress gate.
 #[derive(Debug, Clone)]
 pub(super) struct Pds {
     egress: Egress,
     clock: Clock,
+    dpop: Dpop,
 }
 
 impl Pds {
     pub(super) fn new(egress: Egress, clock: Clock) -> Self {
-        Self { egress, clock }
+        Self { dpop: Dpop::new(clock.clone()), egress, clock }
+    }
+
+    /// The same, with what an OAuth client remembers of servers.
+    pub(super) fn with_dpop(self, dpop: Dpop) -> Self {
+        Self { dpop, ..self }
     }
 
     /// The longest that a call of a session method takes.
@@ -85,13 +105,60 @@ impl Pds {
         done.map(drop).map_err(|e| e.error)
     }
 
-    pub(super) async fn call(&self, pds: &Url, access: &str, call: &Call<'_>) -> Result<Value, XrpcError> {
-        let client = XrpcClient::new(self.egress.clone(), pds.clone()).with_bearer(access);
+    /// Calls a method with the session's access token.
+    pub(super) async fn call(&self, session: &StoredSession, call: &Call<'_>) -> Result<Value, SessionError> {
+        let client = XrpcClient::new(self.egress.clone(), session.pds.clone());
+        match &session.oauth {
+            None => Ok(self.call_bearer(&client.with_bearer(&session.access), call).await?),
+            Some(grant) => self.call_dpop(&client, &session.access, grant, call).await,
+        }
+    }
+
+    /// Calls a method with a proof of the key that the token is bound to, and a second time when the proof lacks the
+    /// nonce that the PDS wants.
+    async fn call_dpop(
+        &self,
+        client: &XrpcClient,
+        access: &str,
+        grant: &OAuthGrant,
+        call: &Call<'_>,
+    ) -> Result<Value, SessionError> {
+        let verb = if matches!(call, Call::Query { .. }) { Method::GET } else { Method::POST };
+        let method = call.method();
+        let mut first = true;
+        loop {
+            let mut request = client.begin(verb.clone(), method)?.timeout(self.timeout());
+            request = match call {
+                Call::Query { params, .. } => request.query(params),
+                Call::Procedure { input: Value::Null, .. } => request,
+                Call::Procedure { input, .. } => request.json(input),
+                Call::Upload { content_type, body, .. } => {
+                    request.header(http::header::CONTENT_TYPE, *content_type).body(body.clone())
+                }
+            };
+            let url = client.method_url(method);
+            let proof = self.dpop.proof(&grant.dpop_key, &verb, &url, Some(access)).await?;
+            let request = request.header("DPoP", proof).header("Authorization", format!("DPoP {access}"));
+            let response = self.egress.send(request).await.map_err(XrpcError::from)?;
+            let (status, is_new) = (response.status(), self.dpop.learn(&url, response.headers()).await);
+            let body = self.egress.read(response, MAX_OUTPUT).await.map_err(XrpcError::from)?;
+            if status.is_success() {
+                return Ok(self.output(client, method, &body)?);
+            }
+            let error = client.refusal(method, status, &body);
+            if !(first && is_new && error.name() == Some("use_dpop_nonce")) {
+                return Err(error.into());
+            }
+            first = false;
+        }
+    }
+
+    async fn call_bearer(&self, client: &XrpcClient, call: &Call<'_>) -> Result<Value, XrpcError> {
         match call {
             Call::Query { method, params } => client.query(method, params).await,
             // A body where a method takes none is refused by the reference.
             Call::Procedure { method, input: Value::Null } => {
-                self.post(&client, method, &Value::Null).await.map_err(|e| e.error)
+                self.post(client, method, &Value::Null).await.map_err(|e| e.error)
             }
             Call::Procedure { method, input } => client.procedure(method, input).await,
             Call::Upload { method, content_type, body } => {
@@ -119,14 +186,21 @@ impl Pds {
                 retry_after: self.retry_after(status, &headers),
             });
         }
-        let body: &[u8] = if body.is_empty() { b"null" } else { &body };
-        serde_json::from_slice(body).map_err(|source| {
-            XrpcError::Unreadable {
-                service: client.service().origin().ascii_serialization(),
-                method: method.to_owned(),
-                source,
-            }
-            .into()
+        Ok(self.output(client, method, &body)?)
+    }
+
+    /// Reads an output; a procedure without one answers with an empty body.
+    fn output<T: DeserializeOwned>(
+        &self,
+        client: &XrpcClient,
+        method: &str,
+        body: &[u8],
+    ) -> Result<T, XrpcError> {
+        let body: &[u8] = if body.is_empty() { b"null" } else { body };
+        serde_json::from_slice(body).map_err(|source| XrpcError::Unreadable {
+            service: client.service().origin().ascii_serialization(),
+            method: method.to_owned(),
+            source,
         })
     }
 

@@ -11,6 +11,7 @@ use super::pds::Pds;
 use super::{SessionError, SessionStore, SessionStoreError, StoredSession};
 use crate::clock::{Clock, whole_seconds};
 use crate::jwt;
+use crate::oauth::{OAuthClient, OAuthError};
 
 /// An access token is not used any more when it has less than this left.
 const MARGIN: Duration = Duration::from_secs(60);
@@ -34,11 +35,26 @@ pub(super) struct Refresher {
     pds: Pds,
     clock: Clock,
     locks: Locks<Did>,
+    oauth: Option<OAuthClient>,
+}
+
+/// How a refresh token was redeemed.
+enum Redemption {
+    Renewed(Box<StoredSession>),
+    /// The session is over.
+    Ended(String),
+    /// It is not known that it is.
+    Failed(SessionError),
 }
 
 impl Refresher {
     pub(super) fn new(store: Arc<dyn SessionStore>, pds: Pds, clock: Clock) -> Self {
-        Self { store, pds, clock, locks: Locks::new() }
+        Self { store, pds, clock, locks: Locks::new(), oauth: None }
+    }
+
+    /// The same, for sessions that were opened by OAuth as well.
+    pub(super) fn with_oauth(self, client: OAuthClient, pds: Pds) -> Self {
+        Self { oauth: Some(client), pds, ..self }
     }
 
     /// The session with an access token that is neither `stale` nor about to expire.
@@ -74,6 +90,10 @@ impl Refresher {
             if self.is_usable(&session, stale) {
                 return Ok(session);
             }
+            // Whatever else is needed for a redemption is there before the lease runs.
+            if let Some(grant) = &session.oauth {
+                self.oauth_client()?.server(&grant.issuer).await?;
+            }
             let now = self.clock.unix();
             if !self.store.lease(did, version, now, now.saturating_add(whole_seconds(lease))).await? {
                 if Instant::now() > patience {
@@ -87,26 +107,59 @@ impl Refresher {
                 tokio::time::sleep(POLL).await;
                 continue;
             }
-            match self.pds.refresh_session(&session.pds, &session.refresh).await {
-                Ok(output) if &output.did == did => {
-                    let renewed =
-                        StoredSession { access: output.access_jwt, refresh: output.refresh_jwt, ..session };
+            match self.redeem(&session).await {
+                Redemption::Renewed(renewed) => {
                     if self.save(&renewed, version).await? {
                         tracing::debug!(%did, "refreshed a session");
-                        return Ok(renewed);
+                        return Ok(*renewed);
                     }
                     // Somebody signed in anew meanwhile; theirs is looked at.
                 }
-                Ok(_) => return self.end(did, version, "the PDS answered with another account").await,
-                Err(error) if is_refused(&error) => {
-                    return self.end(did, version, &error.to_string()).await;
-                }
-                Err(error) => {
+                Redemption::Ended(reason) => return self.end(did, version, &reason).await,
+                Redemption::Failed(error) => {
                     self.store.release(did, version).await?;
-                    return Err(error.into());
+                    return Err(error);
                 }
             }
         }
+    }
+
+    async fn redeem(&self, session: &StoredSession) -> Redemption {
+        if session.oauth.is_some() {
+            return self.redeem_oauth(session).await;
+        }
+        match self.pds.refresh_session(&session.pds, &session.refresh).await {
+            Ok(output) if output.did == session.did => Redemption::Renewed(Box::new(StoredSession {
+                access: output.access_jwt,
+                refresh: output.refresh_jwt,
+                ..session.clone()
+            })),
+            Ok(_) => Redemption::Ended("the PDS answered with another account".to_owned()),
+            Err(error) if is_refused(&error) => Redemption::Ended(error.to_string()),
+            Err(error) => Redemption::Failed(error.into()),
+        }
+    }
+
+    async fn redeem_oauth(&self, session: &StoredSession) -> Redemption {
+        let redeem = async {
+            let grant = session.oauth.as_ref().ok_or(OAuthError::NotConfigured)?;
+            let client = self.oauth_client()?;
+            let server = client.server(&grant.issuer).await?;
+            client.refresh(&server, session, grant).await
+        };
+        match redeem.await {
+            Ok(renewed) => Redemption::Renewed(Box::new(renewed)),
+            // Only these say that the session is over; a client that is refused may be set right again.
+            Err(error) if matches!(error.name(), Some("invalid_grant")) => {
+                Redemption::Ended(error.to_string())
+            }
+            Err(error @ OAuthError::OtherAccount { .. }) => Redemption::Ended(error.to_string()),
+            Err(error) => Redemption::Failed(error.into()),
+        }
+    }
+
+    fn oauth_client(&self) -> Result<&OAuthClient, OAuthError> {
+        self.oauth.as_ref().ok_or(OAuthError::NotConfigured)
     }
 
     /// Saves what a refresh token was redeemed for; it cannot be had a second time.
@@ -134,6 +187,9 @@ impl Refresher {
         }
         if stale == Some(session.access.as_str()) {
             return false;
+        }
+        if let Some(grant) = &session.oauth {
+            return grant.expires_at.saturating_sub(self.clock.unix()) > whole_seconds(MARGIN);
         }
         // Access tokens are opaque by contract. One that cannot be read is used until the PDS refuses it.
         match jwt::unverified_claims::<Claims>(&session.access) {

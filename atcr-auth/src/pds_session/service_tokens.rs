@@ -33,7 +33,11 @@ pub(super) struct ServiceTokens {
 
 impl ServiceTokens {
     pub(super) fn new(clock: Clock) -> Self {
-        let tokens = Cache::builder().max_capacity(20_000).time_to_live(LIFETIME).build();
+        let tokens = Cache::builder()
+            .max_capacity(20_000)
+            .time_to_live(LIFETIME)
+            .support_invalidation_closures()
+            .build();
         Self { clock, tokens, locks: Locks::new() }
     }
 
@@ -55,6 +59,13 @@ impl ServiceTokens {
         let (token, expires_at) = self.ask(sessions, did, audience, method).await?;
         self.tokens.insert(key, (token.clone(), expires_at)).await;
         Ok(token)
+    }
+
+    /// Forgets the tokens of an account.
+    pub(super) fn forget(&self, did: &Did) {
+        let did = did.clone();
+        let forgotten = self.tokens.invalidate_entries_if(move |(owner, ..), _| *owner == did);
+        debug_assert!(forgotten.is_ok(), "the cache was built for this");
     }
 
     async fn cached(&self, key: &Key) -> Option<String> {

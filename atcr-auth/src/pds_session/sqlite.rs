@@ -9,6 +9,7 @@ use sqlx::sqlite::{
 };
 
 use super::{SealingKey, SessionStore, SessionStoreError, StoredSession};
+use crate::browser::{BrowserStore, RowName};
 
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS pds_session (
@@ -16,9 +17,17 @@ CREATE TABLE IF NOT EXISTS pds_session (
     version INTEGER NOT NULL,
     leased_until INTEGER NOT NULL DEFAULT 0,
     sealed BLOB NOT NULL
-) STRICT";
+) STRICT;
+CREATE TABLE IF NOT EXISTS browser (
+    name BLOB PRIMARY KEY NOT NULL,
+    did TEXT,
+    expires INTEGER NOT NULL,
+    sealed BLOB NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS browser_expires ON browser (expires);
+CREATE INDEX IF NOT EXISTS browser_did ON browser (did)";
 
-/// Keeps sessions in an SQLite file that several processes of one machine may share, encrypted under a key that is
+/// Keeps sessions, and browsers, in an SQLite file that several processes of one machine may share, encrypted under a key that is
 /// not in it.
 #[derive(Debug, Clone)]
 pub struct SqliteSessionStore {
@@ -45,7 +54,7 @@ impl SqliteSessionStore {
             .connect_with(options.clone())
             .await
             .map_err(failed)?;
-        sqlx::query(SCHEMA).execute(&writer).await.map_err(failed)?;
+        sqlx::raw_sql(SCHEMA).execute(&writer).await.map_err(failed)?;
         let readers = SqlitePoolOptions::new()
             .max_connections(4)
             .connect_with(options.read_only(true))
@@ -58,6 +67,11 @@ impl SqliteSessionStore {
         let failed = "a session cannot be encrypted";
         let json = serde_json::to_vec(session).map_err(|e| SessionStoreError::new(failed, e))?;
         self.key.seal(session.did.as_str(), &json).map_err(|e| SessionStoreError::new(failed, e))
+    }
+
+    /// The value of a browser's row; nothing when it was sealed under another key.
+    fn open_row(&self, name: RowName, sealed: &[u8]) -> Option<Vec<u8>> {
+        self.key.open(&row_owner(name), sealed).ok()
     }
 }
 
@@ -77,6 +91,11 @@ fn new_version() -> Result<i64, SessionStoreError> {
     let mut bytes = [0; 8];
     getrandom::fill(&mut bytes).map_err(|e| SessionStoreError::new("there are no random numbers", e))?;
     Ok(i64::from_be_bytes(bytes))
+}
+
+/// What a row is sealed for: a row that somebody moves to another name does not open there.
+fn row_owner(name: RowName) -> String {
+    format!("browser {}", crate::jwt::encode_bytes(&name.0))
 }
 
 fn read(error: sqlx::Error) -> SessionStoreError {
@@ -162,6 +181,66 @@ impl SessionStore for SqliteSessionStore {
         sqlx::query("DELETE FROM pds_session WHERE did = ? AND version = ?")
             .bind(did.as_str())
             .bind(version)
+            .execute(&self.writer)
+            .await
+            .map_err(write)?;
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl BrowserStore for SqliteSessionStore {
+    async fn keep(
+        &self,
+        name: RowName,
+        account: Option<&Did>,
+        value: &[u8],
+        now: i64,
+        expires: i64,
+    ) -> Result<(), SessionStoreError> {
+        let sealed = self.key.seal(&row_owner(name), value);
+        let sealed = sealed.map_err(|e| SessionStoreError::new("a browser's row cannot be encrypted", e))?;
+        sqlx::query("DELETE FROM browser WHERE expires <= ?")
+            .bind(now)
+            .execute(&self.writer)
+            .await
+            .map_err(write)?;
+        sqlx::query("INSERT OR REPLACE INTO browser (name, did, expires, sealed) VALUES (?, ?, ?, ?)")
+            .bind(&name.0[..])
+            .bind(account.map(Did::as_str))
+            .bind(expires)
+            .bind(sealed)
+            .execute(&self.writer)
+            .await
+            .map_err(write)?;
+        Ok(())
+    }
+
+    async fn look(&self, name: RowName, now: i64) -> Result<Option<Vec<u8>>, SessionStoreError> {
+        let row = sqlx::query("SELECT sealed FROM browser WHERE name = ? AND expires > ?")
+            .bind(&name.0[..])
+            .bind(now)
+            .fetch_optional(&self.readers)
+            .await
+            .map_err(read)?;
+        let Some(row) = row else { return Ok(None) };
+        Ok(self.open_row(name, row.try_get(0).map_err(read)?))
+    }
+
+    async fn take(&self, name: RowName, now: i64) -> Result<Option<Vec<u8>>, SessionStoreError> {
+        let row = sqlx::query("DELETE FROM browser WHERE name = ? AND expires > ? RETURNING sealed")
+            .bind(&name.0[..])
+            .bind(now)
+            .fetch_optional(&self.writer)
+            .await
+            .map_err(write)?;
+        let Some(row) = row else { return Ok(None) };
+        Ok(self.open_row(name, row.try_get(0).map_err(read)?))
+    }
+
+    async fn drop_all(&self, account: &Did) -> Result<(), SessionStoreError> {
+        sqlx::query("DELETE FROM browser WHERE did = ?")
+            .bind(account.as_str())
             .execute(&self.writer)
             .await
             .map_err(write)?;

@@ -7,6 +7,8 @@ use atcr_core::syntax::{Did, Handle};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+use crate::oauth::OAuthGrant;
+
 /// A session at a PDS. Its `Debug` form hides the tokens.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredSession {
@@ -20,6 +22,22 @@ pub struct StoredSession {
     pub access: String,
     /// The refresh token.
     pub refresh: String,
+    /// What an OAuth session has beside; `None` for one that was opened with an app password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oauth: Option<OAuthGrant>,
+}
+
+impl StoredSession {
+    /// A session that was opened with an app password.
+    pub fn with_password(
+        did: Did,
+        handle: Option<Handle>,
+        pds: Url,
+        access: String,
+        refresh: String,
+    ) -> Self {
+        Self { did, handle, pds, access, refresh, oauth: None }
+    }
 }
 
 impl Debug for StoredSession {
@@ -28,6 +46,7 @@ impl Debug for StoredSession {
             .field("did", &self.did)
             .field("handle", &self.handle)
             .field("pds", &self.pds.as_str())
+            .field("issuer", &self.oauth.as_ref().map(|grant| &grant.issuer))
             .finish_non_exhaustive()
     }
 }

@@ -13,6 +13,7 @@ fn session(did: &str, n: u32) -> StoredSession {
         pds: "https://pds.example".parse().unwrap(),
         access: format!("access-{n}"),
         refresh: format!("refresh-{n}"),
+        oauth: None,
     }
 }
 

@@ -34,6 +34,8 @@ pub struct Server {
     pub addr: String,
     /// The URL that clients reach it at.
     pub base_url: Option<Url>,
+    /// What the registry calls itself where people are asked to let it in.
+    pub client_name: String,
     /// The hold that takes the blobs of people who have chosen none.
     pub default_hold_did: Option<Did>,
     /// Lets requests reach this machine: development only.
@@ -42,7 +44,13 @@ pub struct Server {
 
 impl Default for Server {
     fn default() -> Self {
-        Self { addr: ":5000".to_owned(), base_url: None, default_hold_did: None, test_mode: false }
+        Self {
+            addr: ":5000".to_owned(),
+            base_url: None,
+            client_name: "AT Container Registry".to_owned(),
+            default_hold_did: None,
+            test_mode: false,
+        }
     }
 }
 
@@ -100,6 +108,7 @@ impl Config for AppViewConfig {
     const ENV_ALIASES: &'static [(&'static str, &'static str)] = &[
         ("ATCR_HTTP_ADDR", "server.addr"),
         ("ATCR_BASE_URL", "server.base_url"),
+        ("ATCR_CLIENT_NAME", "server.client_name"),
         ("ATCR_DEFAULT_HOLD_DID", "server.default_hold_did"),
         ("ATCR_TOKEN_EXPIRATION", "auth.token_seconds"),
         ("TEST_MODE", "server.test_mode"),

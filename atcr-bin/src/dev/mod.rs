@@ -159,6 +159,7 @@ impl Network {
         let appview = appview::open(AppViewSettings {
             base_url: appview_url.clone(),
             default_hold: hold_did.clone(),
+            client_name: "atcr dev".to_owned(),
             data_dir: data_dir.join("appview"),
             token_seconds: 300,
             plc_url: plc_url.clone(),

@@ -12,6 +12,7 @@ mod names;
 mod notify;
 mod part_upload;
 mod pds_reader;
+mod welcome;
 
 use std::sync::Arc;
 
@@ -22,6 +23,7 @@ use atcr_core::syntax::Did;
 
 pub use blob_store::{BlobDelivery, HoldBlobStore};
 pub use manifest_store::PdsManifestStore;
+pub use welcome::Welcome;
 
 use hold_client::HoldClient;
 use hold_locator::HoldLocator;
