@@ -1,3 +1,4 @@
+use std::fmt;
 use std::path::PathBuf;
 
 use atcr_core::syntax::Did;
@@ -110,13 +111,119 @@ impl Default for Database {
 }
 
 /// Where the blobs go.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Storage {
+    /// What keeps them; when it is not set, S3 where there is a bucket, else files.
+    pub driver: Option<StorageDriver>,
     /// The folder of the blobs.
     pub root_dir: Option<PathBuf>,
     /// The size of a blob in bytes.
     pub max_blob_size: Option<u64>,
+    /// The bucket, or the container of Azure.
+    pub bucket: Option<String>,
+    /// What all keys in the bucket begin with.
+    pub prefix: Option<String>,
+    /// The region of the bucket.
+    pub region: Option<String>,
+    /// The root of the service.
+    pub endpoint: Option<Url>,
+    /// Where the name of the bucket stands in URLs.
+    pub addressing: Addressing,
+    /// The id of the access key, or the storage account of Azure.
+    pub access_key: Option<String>,
+    /// The secret of the access key, or the key of the storage account of Azure.
+    pub secret_key: Option<Secret>,
+    /// What comes with a temporary access key.
+    pub session_token: Option<Secret>,
+    /// The file with the key of a service account of Google.
+    pub credentials_file: Option<PathBuf>,
+    /// Whether clients get signed URLs of the storage.
+    pub presign: bool,
+    /// A CDN in front of the bucket.
+    pub pull_zone: Option<Url>,
+    /// For how long a blob keeps its signed URL.
+    pub url_window_seconds: u64,
+    /// Where completed blobs stand.
+    pub layout: Layout,
+    /// The size of a part in bytes.
+    pub part_size: u64,
+    /// Where parts are gathered whose size is not known.
+    pub spool_dir: Option<PathBuf>,
+}
+
+impl Default for Storage {
+    fn default() -> Self {
+        Self {
+            driver: None,
+            root_dir: None,
+            max_blob_size: None,
+            bucket: None,
+            prefix: None,
+            region: None,
+            endpoint: None,
+            addressing: Addressing::default(),
+            access_key: None,
+            secret_key: None,
+            session_token: None,
+            credentials_file: None,
+            presign: true,
+            pull_zone: None,
+            url_window_seconds: 900,
+            layout: Layout::default(),
+            part_size: 16 * 1024 * 1024,
+            spool_dir: None,
+        }
+    }
+}
+
+/// What keeps the blobs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StorageDriver {
+    /// Files in a folder.
+    Filesystem,
+    /// S3, or a service that speaks its protocol.
+    S3,
+    /// Azure Blob Storage.
+    Azure,
+    /// Google Cloud Storage.
+    Gcs,
+}
+
+/// Where the name of the bucket stands in URLs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Addressing {
+    /// In the path where an endpoint is set, else in the host.
+    #[default]
+    Automatic,
+    /// In the path.
+    Path,
+    /// In the host.
+    VirtualHost,
+}
+
+/// Where completed blobs stand in a bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Layout {
+    /// Where they were uploaded.
+    #[default]
+    Uploaded,
+    /// Where CNCF distribution would have them.
+    Distribution,
+}
+
+/// A setting that is not printed.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(pub String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(secret)")
+    }
 }
 
 /// The log.
@@ -155,7 +262,15 @@ impl Config for HoldConfig {
         ("HOLD_ALLOW_ALL_CREW", "registration.allow_all_crew"),
         ("HOLD_DATABASE_DIR", "database.path"),
         ("HOLD_KEY_PATH", "database.key_path"),
+        ("STORAGE_DRIVER", "storage.driver"),
         ("STORAGE_ROOT_DIR", "storage.root_dir"),
+        ("S3_BUCKET", "storage.bucket"),
+        ("S3_ENDPOINT", "storage.endpoint"),
+        ("AWS_REGION", "storage.region"),
+        ("AWS_ACCESS_KEY_ID", "storage.access_key"),
+        ("AWS_SECRET_ACCESS_KEY", "storage.secret_key"),
+        ("AWS_SESSION_TOKEN", "storage.session_token"),
+        ("DISABLE_PRESIGNED_URLS", "!storage.presign"),
         ("TEST_MODE", "server.test_mode"),
     ];
     const TEMPLATE: &'static str = include_str!("../../config/hold.yaml");

@@ -39,8 +39,13 @@ pub fn load<C: Config>(
             }
             continue;
         };
-        let default = known.iter().find(|(name, _)| *name == key).map_or(&Value::Null, |(_, value)| value);
-        set(&mut settings, &key, typed(default, &text));
+        let (contrary, key) = key.strip_prefix('!').map_or((false, &*key), |key| (true, key));
+        let default = known.iter().find(|(name, _)| name == key).map_or(&Value::Null, |(_, value)| value);
+        let value = match typed(default, &text) {
+            Value::Bool(value) => Value::Bool(value != contrary),
+            value => value,
+        };
+        set(&mut settings, key, value);
     }
     // The message of serde names the place; which layer it came from does not matter to the one who mends it.
     serde_json::from_value(settings).map_err(|e| value_error("", &e.to_string()))
@@ -172,6 +177,25 @@ pub(super) mod tests {
         assert_eq!(config.server.addr, ":7000");
         assert_eq!(config.server.base_url.unwrap().as_str(), "https://b.example/");
         assert_eq!(config.server.default_hold_did.unwrap().as_str(), "did:web:hold.example");
+    }
+
+    #[test]
+    fn the_storage_is_set_by_the_variables_that_others_use() {
+        let env = [
+            ("S3_BUCKET", "blobs"),
+            ("S3_ENDPOINT", "https://s3.example"),
+            ("AWS_ACCESS_KEY_ID", "id"),
+            ("AWS_SECRET_ACCESS_KEY", "hidden"),
+            ("DISABLE_PRESIGNED_URLS", "true"),
+            ("HOLD_STORAGE_LAYOUT", "distribution"),
+        ];
+        let storage = load_text::<HoldConfig>("", &env).unwrap().storage;
+        assert_eq!(storage.bucket.as_deref(), Some("blobs"));
+        assert_eq!(storage.endpoint.as_ref().unwrap().as_str(), "https://s3.example/");
+        assert_eq!(storage.secret_key.as_ref().unwrap().0, "hidden");
+        assert!(!storage.presign);
+        assert_eq!(storage.layout, crate::config::Layout::Distribution);
+        assert!(!format!("{storage:?}").contains("hidden"));
     }
 
     #[test]

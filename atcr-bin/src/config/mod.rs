@@ -9,7 +9,7 @@ mod limits;
 use std::path::PathBuf;
 
 pub use appview::AppViewConfig;
-pub use hold::{DidMethod, HoldConfig, Log, LogFormat};
+pub use hold::{Addressing, DidMethod, HoldConfig, Layout, Log, LogFormat, Secret, Storage, StorageDriver};
 pub use init::init;
 pub use layers::load;
 pub use limits::{Connections, Requests};
@@ -71,7 +71,8 @@ pub enum ConfigError {
 pub trait Config: serde::Serialize + serde::de::DeserializeOwned + Default {
     /// The prefix of its environment variables, without the `_`.
     const ENV_PREFIX: &'static str;
-    /// Environment variables of older versions and of upstream, and the settings they stand for.
+    /// Environment variables of older versions and of upstream, and the settings they stand for; with a `!` before it,
+    /// the setting is the contrary.
     const ENV_ALIASES: &'static [(&'static str, &'static str)];
     /// The commented file that `config init` writes: every setting with its default.
     const TEMPLATE: &'static str;

@@ -145,7 +145,7 @@ impl Network {
         }
         let settings = hold::Settings {
             hold: hold_config,
-            storage_dir: None,
+            storage: hold::StorageSettings::Filesystem(None),
             egress: egress.clone(),
             plc_url: plc_url.clone(),
         };

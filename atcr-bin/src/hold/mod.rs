@@ -3,6 +3,7 @@
 mod identity;
 mod repo;
 mod settings;
+mod storage;
 
 use crate::Error;
 use crate::config::HoldConfig;
@@ -12,6 +13,7 @@ pub use identity::IdentityCommand;
 pub use repo::RepoCommand;
 
 pub(crate) use settings::Settings;
+pub(crate) use storage::StorageSettings;
 
 use atcr_hold::Hold;
 

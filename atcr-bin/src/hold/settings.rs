@@ -1,4 +1,3 @@
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use atcr_core::crypto::PublicKey;
@@ -6,7 +5,6 @@ use atcr_core::did_resolver::{CacheLimits, CachingResolver, NetworkResolver, Plc
 use atcr_core::egress::{Egress, EgressPolicy};
 use atcr_hold::Hold;
 use atcr_hold::identity::{IdentityMethod, PlcIdentity};
-use atcr_hold::storage::FilesystemStorage;
 use atcr_pds::Crawlers;
 use atcr_pds::plc::HttpDirectory;
 use url::Url;
@@ -14,10 +12,12 @@ use url::Url;
 use crate::Error;
 use crate::config::{ConfigError, DidMethod, HoldConfig};
 
+use super::storage::StorageSettings;
+
 /// What a hold is opened with.
 pub(crate) struct Settings {
     pub(crate) hold: atcr_hold::HoldConfig,
-    pub(crate) storage_dir: Option<PathBuf>,
+    pub(crate) storage: StorageSettings,
     pub(crate) egress: Egress,
     pub(crate) plc_url: Url,
 }
@@ -38,12 +38,14 @@ impl Settings {
         })?;
         let policy = if server.test_mode { EgressPolicy::development() } else { EgressPolicy::default() };
         let egress = Egress::new(policy).map_err(Error::start("the egress gate"))?;
+        let max_blob_size = storage.max_blob_size;
+        let storage = StorageSettings::new(storage, &database.path)?;
         let mut hold = atcr_hold::HoldConfig::new(public_url, database.path, owner);
         hold.signing_key = database.key_path;
         hold.public = server.public;
         hold.allow_all_crew = registration.allow_all_crew;
         hold.region = registration.region;
-        hold.max_blob_size = storage.max_blob_size;
+        hold.max_blob_size = max_blob_size;
         if !server.relays.is_empty() {
             hold.crawlers = Some(Crawlers::new(egress.clone(), &hold.public_url, server.relays));
         }
@@ -75,19 +77,16 @@ impl Settings {
                 hold.identity = IdentityMethod::Plc(plc);
             }
         }
-        Ok(Self { hold, storage_dir: storage.root_dir, egress, plc_url: database.plc_directory_url })
+        Ok(Self { hold, storage, egress, plc_url: database.plc_directory_url })
     }
 
     /// Opens the hold.
     pub(crate) async fn open(self) -> Result<Hold, Error> {
-        let Self { mut hold, storage_dir, egress, plc_url } = self;
+        let Self { mut hold, storage, egress, plc_url } = self;
         let network =
             NetworkResolver::new(PlcResolver::new(egress.clone(), plc_url), WebResolver::new(egress));
         let resolver = Arc::new(CachingResolver::new(network, CacheLimits::default()));
-        if let Some(folder) = storage_dir {
-            let storage = FilesystemStorage::open(folder).await.map_err(Error::start("the storage"))?;
-            hold.storage = Some(Arc::new(storage));
-        }
+        hold.storage = storage.open().await?;
         Hold::open(hold, resolver).await.map_err(Error::start("the hold"))
     }
 }

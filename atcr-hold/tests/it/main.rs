@@ -3,14 +3,12 @@
 
 mod access;
 mod blobs;
-#[cfg(feature = "s3")]
 mod client;
 mod deletion;
 mod faults;
 mod identity;
 mod manifests;
 mod pds;
-#[cfg(feature = "s3")]
 mod s3;
 mod sweep;
 mod uploads;

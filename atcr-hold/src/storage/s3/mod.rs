@@ -101,7 +101,9 @@ impl S3Storage {
         if let Some(endpoint) = &config.endpoint {
             builder = builder.endpoint_url(endpoint.as_str().trim_end_matches('/'));
         }
-        Self { inner: Arc::new(Inner { client: Client::from_conf(builder.build()), config }) }
+        let storage = Self { inner: Arc::new(Inner { client: Client::from_conf(builder.build()), config }) };
+        storage.sweep_spool().await;
+        storage
     }
 
     fn bucket(&self) -> &str {

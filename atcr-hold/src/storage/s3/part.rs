@@ -1,4 +1,5 @@
 use std::convert::Infallible;
+use std::fs;
 use std::io::{self, Write as _};
 use std::pin::pin;
 use std::time::Duration;
@@ -30,6 +31,11 @@ const PIECES: usize = 4;
 const ANSWER: Duration = Duration::from_secs(60);
 /// The least speed in bytes per second at which a part from a file is still being sent.
 const SLOWEST: u64 = 256 * 1024;
+
+/// What the names of the files of parts begin with.
+const SPOOLED: &str = ".atcr-part-";
+/// A file that nobody has written to for so long is nobody's.
+const ABANDONED: Duration = Duration::from_secs(24 * 3600);
 
 /// What came of a body until it ended or became too large for memory.
 struct Beginning {
@@ -77,6 +83,25 @@ impl S3Storage {
         Ok(Part { number, size, etag })
     }
 
+    /// Removes the files of parts that a process which was killed has left.
+    pub(super) async fn sweep_spool(&self) {
+        let folder = self.inner.config.spool_dir.clone();
+        let swept = blocking(move || {
+            for entry in fs::read_dir(folder)? {
+                let entry = entry?;
+                let ours = entry.file_name().to_string_lossy().starts_with(SPOOLED);
+                let age = entry.metadata()?.modified()?.elapsed().unwrap_or_default();
+                if ours && age > ABANDONED {
+                    fs::remove_file(entry.path())?;
+                }
+            }
+            Ok(())
+        });
+        if let Err(error) = swept.await {
+            tracing::debug!(%error, "what is left in the spool stays");
+        }
+    }
+
     /// Gathers a body in a file, which goes when it is dropped.
     async fn spool(
         &self,
@@ -86,7 +111,7 @@ impl S3Storage {
         let folder = self.inner.config.spool_dir.clone();
         let mut size = begun.size as u64;
         let mut batch = begun.pieces;
-        let mut file = blocking(move || NamedTempFile::new_in(folder)).await?;
+        let mut file = blocking(move || tempfile::Builder::new().prefix(SPOOLED).tempfile_in(folder)).await?;
         loop {
             file = blocking(move || {
                 batch.iter().try_for_each(|piece| file.write_all(piece))?;
