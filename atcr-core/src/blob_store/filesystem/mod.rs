@@ -14,29 +14,25 @@
 mod upload;
 
 use std::fs::{self, File};
-use std::io::{self, ErrorKind, Read as _, Seek as _, SeekFrom};
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use futures_util::StreamExt as _;
 
 use self::upload::Upload;
 use super::{BeginUpload, BlobContent, BlobInfo, BlobStore, ByteStream, UploadState};
 use crate::access::Access;
 use crate::error::StoreError;
-use crate::files::{PourError, blocking, create_directory, named, pour, sync_directory};
+use crate::files::{self, PourError, blocking, create_directory, named, pour, sync_directory};
 use crate::oci::{Algorithm, ByteRange, Digest, RangeRequest, RepositoryName};
 
 /// An upload that nobody went on with for this long is given up.
 const IDLE: Duration = Duration::from_hours(24);
 /// How often the abandoned ones are looked for.
 const SWEEP_EVERY: Duration = Duration::from_hours(1);
-/// Bytes read from a file at once.
-const READ_BYTES: u64 = 64 * 1024;
 
 /// Keeps blobs as files in a directory. Several processes of one machine may use it at once.
 ///
@@ -97,7 +93,7 @@ impl FilesystemBlobStore {
     }
 }
 
-/// The paths. Every method blocks.
+/// The paths. Every method that is not `async` blocks.
 #[derive(Debug)]
 struct Files {
     root: PathBuf,
@@ -127,6 +123,15 @@ impl Files {
     fn shared(&self, digest: &Digest) -> PathBuf {
         let hex = digest.hex();
         self.root.join("blobs").join(digest.algorithm().as_str()).join(&hex[..2]).join(hex)
+    }
+
+    /// A blob's bytes, and how many they are.
+    async fn open(&self, repository: &RepositoryName, digest: &Digest) -> Result<(File, u64), StoreError> {
+        let path = self.blob(repository, digest);
+        files::open(path.clone()).await.map_err(|error| match error.kind() {
+            ErrorKind::NotFound => unknown(digest),
+            _ => named("opening", &path)(error).into(),
+        })
     }
 
     fn size(&self, repository: &RepositoryName, digest: &Digest) -> Result<u64, StoreError> {
@@ -231,9 +236,8 @@ impl Files {
 #[async_trait]
 impl BlobStore for FilesystemBlobStore {
     async fn stat(&self, access: &Access, digest: &Digest) -> Result<BlobInfo, StoreError> {
-        let (files, repository, digest) = (Arc::clone(&self.files), access.repository.clone(), *digest);
-        let size = blocking(move || files.size(&repository, &digest)).await?;
-        Ok(BlobInfo { digest, size })
+        let (_, size) = self.files.open(&access.repository, digest).await?;
+        Ok(BlobInfo { digest: *digest, size })
     }
 
     async fn open(
@@ -242,22 +246,12 @@ impl BlobStore for FilesystemBlobStore {
         digest: &Digest,
         range: Option<RangeRequest>,
     ) -> Result<BlobContent, StoreError> {
-        let (path, digest) = (self.files.blob(&access.repository, digest), *digest);
-        let (file, size, range) = blocking(move || {
-            let mut file = File::open(&path).map_err(|error| match error.kind() {
-                ErrorKind::NotFound => unknown(&digest),
-                _ => named("opening", &path)(error).into(),
-            })?;
-            let size = file.metadata().map_err(named("looking at", &path))?.len();
-            let range = match range {
-                None => ByteRange { start: 0, end: size },
-                Some(range) => range.resolve(size).ok_or(StoreError::RangeNotSatisfiable { size })?,
-            };
-            file.seek(SeekFrom::Start(range.start)).map_err(named("reading", &path))?;
-            Ok::<_, StoreError>((file, size, range))
-        })
-        .await?;
-        Ok(BlobContent::Stream { size, range, body: read(file, range.len()) })
+        let (file, size) = self.files.open(&access.repository, digest).await?;
+        let range = match range {
+            None => ByteRange { start: 0, end: size },
+            Some(range) => range.resolve(size).ok_or(StoreError::RangeNotSatisfiable { size })?,
+        };
+        Ok(BlobContent::Stream { size, range, body: files::stream(file, range.start, range.len()) })
     }
 
     async fn begin(&self, access: &Access, options: BeginUpload) -> Result<UploadState, StoreError> {
@@ -347,29 +341,6 @@ impl BlobStore for FilesystemBlobStore {
         let (files, repository, digest) = (Arc::clone(&self.files), access.repository.clone(), *digest);
         blocking(move || files.delete(&repository, &digest)).await
     }
-}
-
-/// The next `length` bytes of a file.
-fn read(file: File, length: u64) -> ByteStream {
-    futures_util::stream::try_unfold((file, length), |(file, left)| async move {
-        if left == 0 {
-            return Ok(None);
-        }
-        let read = move || {
-            let wanted = left.min(READ_BYTES);
-            let mut piece = Vec::with_capacity(usize::try_from(wanted).unwrap_or_default());
-            (&file).take(wanted).read_to_end(&mut piece)?;
-            if piece.len() as u64 == wanted {
-                Ok((file, piece))
-            } else {
-                Err(io::Error::from(ErrorKind::UnexpectedEof))
-            }
-        };
-        let (file, piece) = blocking(read).await?;
-        let left = left - piece.len() as u64;
-        Ok(Some((Bytes::from(piece), (file, left))))
-    })
-    .boxed()
 }
 
 #[cfg(test)]

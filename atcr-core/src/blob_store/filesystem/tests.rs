@@ -5,6 +5,8 @@ use std::time::Duration;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::super::{byte_stream, contract};
+use bytes::Bytes;
+
 use super::*;
 
 fn at(repository: &str) -> Access {

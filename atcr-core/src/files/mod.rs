@@ -1,5 +1,7 @@
 //! Files that are there after a power failure, written at little cost: what the stores on a filesystem have in common.
 
+mod cached;
+
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -12,10 +14,12 @@ use crate::blob_store::ByteStream;
 use crate::error::Source;
 use crate::oci::RepositoryName;
 
+pub use cached::{open, stream};
+
 /// Bytes of a body that are gathered before they are written: enough that a write costs more than the way to it.
-const GATHERED_BYTES: usize = 256 * 1024;
+const GATHERED_BYTES: usize = 1024 * 1024;
 /// Pieces that are gathered at most, however small they are.
-const GATHERED_PIECES: usize = 64;
+const GATHERED_PIECES: usize = 256;
 
 /// The bytes that one write to a file should have at most. Larger ones make the page cache take huge pages one by one,
 /// which was measured to cost three times as much CPU time for each byte (Linux 6, ext4).
