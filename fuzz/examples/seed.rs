@@ -2,14 +2,16 @@
 
 use std::path::Path;
 
-use atcr_fuzz::seeds::{TARGETS, seeds};
+use atcr_fuzz::{requests, seeds};
 
 fn main() -> std::io::Result<()> {
     let fuzz = Path::new(env!("CARGO_MANIFEST_DIR"));
-    for target in TARGETS {
+    let vectors = fuzz.join("../atcr-pds/tests/vectors");
+    let repos = seeds::TARGETS.map(|target| (target, seeds::seeds(target, &vectors)));
+    let registry = requests::TARGETS.map(|target| (target, requests::seeds(target)));
+    for (target, seeds) in repos.into_iter().chain(registry) {
         let folder = fuzz.join("corpus").join(target);
         std::fs::create_dir_all(&folder)?;
-        let seeds = seeds(target, &fuzz.join("../atcr-pds/tests/vectors"));
         for (n, seed) in seeds.iter().enumerate() {
             std::fs::write(folder.join(format!("seed-{n:04}")), seed)?;
         }

@@ -4,4 +4,5 @@
 //! seeds, on a stable compiler.
 
 pub mod pds;
+pub mod requests;
 pub mod seeds;
