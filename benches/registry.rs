@@ -298,7 +298,7 @@ fn measure(name: &str, command: &str) {
     let peak = server.memory("VmHWM:");
     row("push of 2 GiB, peak RSS, MiB", format!("{peak:.1}  ({:+.1} above before)", peak - before));
 
-    let (pushes, mib) = (50, 64);
+    let (pushes, mib) = (50, 256);
     let blobs: Vec<Large> = (0..pushes).map(|n| Large::new(mib, 100 + n)).collect();
     server.forget_peak();
     let (cpu, wall) = server.once(|| {

@@ -27,7 +27,28 @@ pub const WRITE_BYTES: usize = 64 * 1024;
 
 /// Makes a change of the entries of a directory durable.
 pub fn sync_directory(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
+    File::open(path)?.sync_all()?;
+    #[cfg(test)]
+    synced::note(path);
+    Ok(())
+}
+
+/// What was synced, for tests: nothing that survives a test tells of it.
+#[cfg(test)]
+pub(crate) mod synced {
+    use std::path::{Path, PathBuf};
+    use std::sync::{Mutex, PoisonError};
+
+    static DIRECTORIES: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+    pub(super) fn note(path: &Path) {
+        DIRECTORIES.lock().unwrap_or_else(PoisonError::into_inner).push(path.to_owned());
+    }
+
+    /// Whether a directory was synced since it was made.
+    pub(crate) fn has(path: &Path) -> bool {
+        DIRECTORIES.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|synced| synced == path)
+    }
 }
 
 /// Makes a directory with all that is above it, durably. It is no error when it is there.

@@ -251,3 +251,20 @@ async fn a_full_disk_is_said_to_be_full() {
         fs::write("/dev/full", "x").map_err(named("writing to", Path::new("/dev/full"))).unwrap_err().into();
     assert!(matches!(error, StoreError::StorageFull), "{error:?}");
 }
+
+#[tokio::test]
+async fn distribution_4774_every_directory_with_a_new_entry_is_synced() {
+    let (store, directory) = store().await;
+    let access = at("alice.example/app");
+    let upload = store.begin(&access, BeginUpload::default()).await.unwrap();
+    let upload = store.append(&access, upload, byte_stream(b"layer".as_slice())).await.unwrap();
+    let info = store.finish(&access, upload, &Digest::sha256(b"layer")).await.unwrap();
+
+    let mut entry = store.files.blob(&access.repository, &info.digest);
+    assert!(entry.is_file());
+    while entry != directory.path() {
+        let parent = entry.parent().unwrap().to_owned();
+        assert!(crate::files::synced::has(&parent), "{} is new in {}", entry.display(), parent.display());
+        entry = parent;
+    }
+}
