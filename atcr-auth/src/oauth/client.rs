@@ -125,23 +125,25 @@ impl OAuthClient {
     pub(crate) async fn server_of(&self, pds: &Url) -> Result<Arc<ServerMetadata>, OAuthError> {
         let issuer = match self.issuers.get(&origin(pds)).await {
             Some(issuer) => issuer,
-            None => {
-                let url = well_known(pds, "oauth-protected-resource");
-                let bytes = match self.document(&url).await {
-                    Err(OAuthError::Egress(EgressError::Status { status, .. }))
-                        if matches!(status.as_u16(), 400 | 404 | 405 | 501) =>
-                    {
-                        return Err(OAuthError::NotOffered { pds: origin(pds) });
-                    }
-                    other => other?,
-                };
-                let issuer = issuer_of_resource(&bytes, pds)
-                    .map_err(|reason| OAuthError::Metadata { url: url.to_string(), reason })?;
-                self.issuers.insert(origin(pds), issuer.clone()).await;
-                issuer
-            }
+            None => self.issuer_of(pds).await?,
         };
         self.server(&issuer).await
+    }
+
+    async fn issuer_of(&self, pds: &Url) -> Result<String, OAuthError> {
+        let url = well_known(pds, "oauth-protected-resource");
+        let bytes = match self.document(&url).await {
+            Err(OAuthError::Egress(EgressError::Status { status, .. }))
+                if matches!(status.as_u16(), 400 | 404 | 405 | 501) =>
+            {
+                return Err(OAuthError::NotOffered { pds: origin(pds) });
+            }
+            other => other?,
+        };
+        let issuer = issuer_of_resource(&bytes, pds)
+            .map_err(|reason| OAuthError::Metadata { url: url.to_string(), reason })?;
+        self.issuers.insert(origin(pds), issuer.clone()).await;
+        Ok(issuer)
     }
 
     /// The authorization server that calls itself `issuer`.

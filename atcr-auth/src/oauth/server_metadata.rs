@@ -1,5 +1,4 @@
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 use url::{Host, Url};
 
 /// What an authorization server says about itself (RFC 8414), checked against the profile of the AT Protocol.
@@ -52,17 +51,16 @@ struct Document {
 }
 
 #[derive(Deserialize)]
-struct Resource {
+struct ProtectedResource {
     resource: String,
     #[serde(default)]
     authorization_servers: Vec<String>,
-    #[serde(default, rename = "signed_metadata")]
-    _signed: Option<IgnoredAny>,
 }
 
 /// The issuer that the metadata of the protected resource at `pds` names (RFC 9728).
 pub(super) fn issuer_of_resource(json: &[u8], pds: &Url) -> Result<String, String> {
-    let document: Resource = serde_json::from_slice(json).map_err(|e| format!("it cannot be read: {e}"))?;
+    let document: ProtectedResource =
+        serde_json::from_slice(json).map_err(|e| format!("it cannot be read: {e}"))?;
     let own = pds.origin().ascii_serialization();
     if document.resource.trim_end_matches('/') != own {
         return Err(format!("it is about {:?}, not about {own}", cut(&document.resource)));

@@ -143,7 +143,7 @@ impl Pds {
             let (status, is_new) = (response.status(), self.dpop.learn(&url, response.headers()).await);
             let body = self.egress.read(response, MAX_OUTPUT).await.map_err(XrpcError::from)?;
             if status.is_success() {
-                return Ok(self.output(client, method, &body)?);
+                return Ok(output(client, method, &body)?);
             }
             let error = client.refusal(method, status, &body);
             if !(first && is_new && error.name() == Some("use_dpop_nonce")) {
@@ -186,22 +186,7 @@ impl Pds {
                 retry_after: self.retry_after(status, &headers),
             });
         }
-        Ok(self.output(client, method, &body)?)
-    }
-
-    /// Reads an output; a procedure without one answers with an empty body.
-    fn output<T: DeserializeOwned>(
-        &self,
-        client: &XrpcClient,
-        method: &str,
-        body: &[u8],
-    ) -> Result<T, XrpcError> {
-        let body: &[u8] = if body.is_empty() { b"null" } else { body };
-        serde_json::from_slice(body).map_err(|source| XrpcError::Unreadable {
-            service: client.service().origin().ascii_serialization(),
-            method: method.to_owned(),
-            source,
-        })
+        Ok(output(client, method, &body)?)
     }
 
     fn retry_after(&self, status: StatusCode, headers: &HeaderMap) -> Option<Duration> {
@@ -213,4 +198,14 @@ impl Pds {
         // The reference names the moment, in seconds since 1970.
         relative.or_else(|| number("ratelimit-reset").map(|at| until(at.into(), self.clock.unix())))
     }
+}
+
+/// Reads an output; a procedure without one answers with an empty body.
+fn output<T: DeserializeOwned>(client: &XrpcClient, method: &str, body: &[u8]) -> Result<T, XrpcError> {
+    let body: &[u8] = if body.is_empty() { b"null" } else { body };
+    serde_json::from_slice(body).map_err(|source| XrpcError::Unreadable {
+        service: client.service().origin().ascii_serialization(),
+        method: method.to_owned(),
+        source,
+    })
 }

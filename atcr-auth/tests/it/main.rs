@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod fake_pds;
+mod oauth;
 mod pds_session;
 mod registry_token;
 mod service_auth;
