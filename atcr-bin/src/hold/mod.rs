@@ -1,5 +1,6 @@
 //! `atcr-hold`: one hold.
 
+mod doctor;
 mod identity;
 mod repo;
 mod settings;
@@ -9,6 +10,7 @@ use crate::Error;
 use crate::config::HoldConfig;
 use crate::serve::{self, Shutdown};
 
+pub use doctor::DoctorCommand;
 pub use identity::IdentityCommand;
 pub use repo::RepoCommand;
 

@@ -7,4 +7,5 @@ mod hold;
 mod outage;
 mod push_pull;
 mod repo;
+mod storage;
 mod support;

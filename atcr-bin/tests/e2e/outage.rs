@@ -8,7 +8,11 @@ use serde_json::Value;
 use crate::support::{Account, Dev, Running, http, token};
 
 /// An AppView of its own beside a running network, with another hold or PDS than that network has.
-async fn appview(dev: &Dev, data_dir: &std::path::Path, settings: &[(&str, &str)]) -> (Running, String) {
+pub(crate) async fn appview(
+    dev: &Dev,
+    data_dir: &std::path::Path,
+    settings: &[(&str, &str)],
+) -> (Running, String) {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let registry = format!("127.0.0.1:{port}");
     let mut command = Command::new(env!("CARGO_BIN_EXE_atcr-appview"));

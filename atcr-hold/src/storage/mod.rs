@@ -4,6 +4,7 @@
 mod bucket;
 #[cfg(any(test, feature = "contract"))]
 pub mod contract;
+pub mod doctor;
 mod filesystem;
 mod key;
 mod layout;

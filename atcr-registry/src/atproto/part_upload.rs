@@ -1,10 +1,11 @@
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use super::hold_client::{HoldClient, hold_error};
 use super::hold_upload::{HoldKind, HoldUpload};
 use atcr_core::blob_store::ByteStream;
-use atcr_core::methods::{GetPartUploadUrl, GetPartUploadUrlInput};
+use atcr_core::methods::{GetPartUploadUrl, GetPartUploadUrlInput, GetPartUploadUrlOutput};
 use atcr_core::oci::Hasher;
 use atcr_core::syntax::Did;
 use atcr_core::xrpc::XrpcClient;
@@ -12,6 +13,12 @@ use atcr_core::{Source, StoreError};
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use http::{HeaderName, HeaderValue, StatusCode, header};
+
+/// How often a part that is at hand is sent before the upload has failed.
+const ATTEMPTS: u32 = 4;
+
+/// The pause before a part is sent again; it doubles each time.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// Parts in flight to the storage while the next one fills.
 const PARALLEL_PARTS: usize = 2;
@@ -63,7 +70,7 @@ async fn stream_part(
     if counter.interrupted() {
         return Err(StoreError::BodyInterrupted("the client went away".into()));
     }
-    result?;
+    result.map_err(PartFailure::into_error)?;
     upload.parts = number;
     Ok(counter.bytes())
 }
@@ -123,7 +130,7 @@ async fn send_parts(
                 return Err(StoreError::TooLarge { limit: u64::from(MAX_PARTS) * size as u64 });
             }
             let length = part.len();
-            let etag = put_part(holds, caller, session, number, Some(length as u64), part.into()).await?;
+            let etag = put_again(holds, caller, session, number, &part).await?;
             Ok((length, etag))
         })
         .buffered(PARALLEL_PARTS)
@@ -157,6 +164,44 @@ fn cut(
     })
 }
 
+/// Why a part did not get to its place.
+enum PartFailure {
+    /// The hold did not say where it goes.
+    Hold(StoreError),
+    /// The storage did not take it: it may be busy, or the address has expired.
+    Storage(StoreError),
+}
+
+impl PartFailure {
+    fn into_error(self) -> StoreError {
+        match self {
+            Self::Hold(error) | Self::Storage(error) => error,
+        }
+    }
+}
+
+/// Sends a part that is at hand, again at a fresh address when the storage does not take it.
+async fn put_again(
+    holds: &HoldClient,
+    caller: &Did,
+    upload: &HoldUpload,
+    number: u32,
+    part: &Bytes,
+) -> Result<String, StoreError> {
+    let mut attempt = 1;
+    loop {
+        let length = Some(part.len() as u64);
+        match put_part(holds, caller, upload, number, length, part.clone().into()).await {
+            Err(PartFailure::Storage(error)) if attempt < ATTEMPTS => {
+                tracing::debug!(%error, number, attempt, "a part is sent again");
+                tokio::time::sleep(PAUSE * 2_u32.pow(attempt - 1)).await;
+                attempt += 1;
+            }
+            result => return result.map_err(PartFailure::into_error),
+        }
+    }
+}
+
 /// Asks the hold where a part goes and sends it there. Gives the storage's receipt.
 async fn put_part(
     holds: &HoldClient,
@@ -165,12 +210,24 @@ async fn put_part(
     number: u32,
     length: Option<u64>,
     body: reqwest::Body,
+) -> Result<String, PartFailure> {
+    let hold = &upload.hold;
+    let no_number = || PartFailure::Hold(StoreError::internal("parts are counted from 1"));
+    let part_number = NonZeroU32::new(number).ok_or_else(no_number)?;
+    let input = GetPartUploadUrlInput { upload_id: upload.upload_id.clone(), part_number, size: length };
+    let target = holds.call::<GetPartUploadUrl>(hold, caller, &input).await.map_err(PartFailure::Hold)?;
+    send_to(holds, upload, target, length, body).await.map_err(PartFailure::Storage)
+}
+
+/// Sends a part to the storage.
+async fn send_to(
+    holds: &HoldClient,
+    upload: &HoldUpload,
+    target: GetPartUploadUrlOutput,
+    length: Option<u64>,
+    body: reqwest::Body,
 ) -> Result<String, StoreError> {
     let hold = &upload.hold;
-    let part_number =
-        NonZeroU32::new(number).ok_or_else(|| StoreError::internal("parts are counted from 1"))?;
-    let input = GetPartUploadUrlInput { upload_id: upload.upload_id.clone(), part_number, size: length };
-    let target = holds.call::<GetPartUploadUrl>(hold, caller, &input).await?;
     let broken = |what: &'static str| StoreError::unavailable(format!("the hold {hold}"), what);
 
     let method = target.method.as_str().parse().map_err(|_| broken("it gave no HTTP method"))?;

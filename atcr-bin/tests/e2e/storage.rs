@@ -1,0 +1,209 @@
+//! Blobs in S3, from `docker push` to `docker pull`: the hold hands out addresses and sees no byte of a layer.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use oci_distribution::Client;
+use oci_distribution::client::{ClientConfig, ClientProtocol};
+use strict_s3::{ACCESS_KEY, BUCKET, Fault, Operation, REGION, Rules, SECRET_KEY, Server};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::outage::appview;
+use crate::support::{Account, Dev, HoldProcess, Running, image, pull, reference};
+
+/// A network whose pushes go to a hold on S3.
+struct World {
+    s3: Server,
+    alice: Account,
+    registry: String,
+    hold_bytes: Arc<AtomicU64>,
+    _processes: [Running; 2],
+    _dev: Dev,
+}
+
+impl World {
+    async fn start(dir: &Path, s3: Server, settings: &[(&str, &str)]) -> Self {
+        let dev = Dev::start(&dir.join("dev"));
+        let alice = dev.account(0);
+        let endpoint = s3.endpoint();
+        let mut hold = HoldProcess::new(
+            &dir.join("hold"),
+            &[
+                ("HOLD_REGISTRATION_OWNER_DID", &alice.did),
+                ("HOLD_SERVER_PUBLIC", "true"),
+                ("HOLD_DATABASE_PLC_DIRECTORY_URL", dev.text("plc")),
+                ("S3_BUCKET", BUCKET),
+                ("S3_ENDPOINT", &endpoint),
+                ("AWS_REGION", REGION),
+                ("AWS_ACCESS_KEY_ID", ACCESS_KEY),
+                ("AWS_SECRET_ACCESS_KEY", SECRET_KEY),
+            ],
+        );
+        for (name, value) in settings {
+            hold.set(name, value);
+        }
+        let (port, hold_bytes) = count_traffic(hold.url()).await;
+        hold.set("HOLD_SERVER_PUBLIC_URL", &format!("http://localhost:{port}"));
+        let (hold, did) = hold.serve().await;
+        let settings = [("ATCR_SERVER_DEFAULT_HOLD_DID", did.as_str())];
+        let (appview, registry) = appview(&dev, &dir.join("appview"), &settings).await;
+        Self { s3, alice, registry, hold_bytes, _processes: [hold, appview], _dev: dev }
+    }
+
+    /// The bytes of bodies that went to or from the storage by signed URLs, and otherwise.
+    fn storage_bytes(&self) -> (u64, u64) {
+        let requests = self.s3.requests();
+        let (signed, own): (Vec<_>, Vec<_>) = requests.iter().partition(|request| request.presigned);
+        let bytes = |requests: Vec<&strict_s3::Request>| {
+            requests.iter().map(|request| request.received + request.sent).sum()
+        };
+        (bytes(signed), bytes(own))
+    }
+}
+
+/// Stands before a server and counts what goes either way.
+async fn count_traffic(url: String) -> (u16, Arc<AtomicU64>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let counted = Arc::new(AtomicU64::new(0));
+    let bytes = Arc::clone(&counted);
+    let target = url.strip_prefix("http://").unwrap().to_owned();
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let (target, bytes) = (target.clone(), Arc::clone(&bytes));
+            tokio::spawn(async move {
+                let Ok(server) = TcpStream::connect(target).await else { return };
+                let ((from_client, to_client), (from_server, to_server)) =
+                    (client.into_split(), server.into_split());
+                tokio::join!(
+                    copy(from_client, to_server, Arc::clone(&bytes)),
+                    copy(from_server, to_client, bytes)
+                );
+            });
+        }
+    });
+    (port, counted)
+}
+
+async fn copy(
+    mut from: impl tokio::io::AsyncRead + Unpin,
+    mut to: impl tokio::io::AsyncWrite + Unpin,
+    bytes: Arc<AtomicU64>,
+) {
+    let mut buffer = vec![0; 16 * 1024];
+    while let Ok(read @ 1..) = from.read(&mut buffer).await {
+        bytes.fetch_add(read as u64, Ordering::Relaxed);
+        if to.write_all(&buffer[..read]).await.is_err() {
+            break;
+        }
+    }
+    let _ = to.shutdown().await;
+}
+
+/// Pushes an image, each blob in one request as most clients do, and pulls it again; gives the layer's bytes.
+async fn push_and_pull(registry: &str, name: &str, account: &Account, content: &[u8]) -> Vec<u8> {
+    let config =
+        ClientConfig { protocol: ClientProtocol::Http, use_monolithic_push: true, ..ClientConfig::default() };
+    let (layers, description) = image(content);
+    let pushed = Client::new(config)
+        .push(&reference(registry, name), &layers, description, &account.auth(), None)
+        .await;
+    pushed.unwrap();
+    pull(registry, name).await
+}
+
+/// Three parts of 16 MiB and a short one.
+fn layer() -> Vec<u8> {
+    (0..13_000_000u32).flat_map(u32::to_le_bytes).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn layers_go_to_the_storage_and_come_from_it_past_the_hold() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = World::start(dir.path(), Server::start(Rules::default()).await, &[]).await;
+    let (content, size) = (layer(), 52_000_000);
+    let back = push_and_pull(&world.registry, "alice.test/app:1", &world.alice, &content).await;
+    assert!(back == content);
+    let parts = world.s3.requests();
+    let parts: Vec<_> = parts.iter().filter(|request| request.operation == Operation::UploadPart).collect();
+    assert!(parts.iter().all(|part| part.presigned), "no part comes from the hold");
+    // The layer, and the configuration of two bytes; each once in and once out.
+    let (signed, own) = world.storage_bytes();
+    assert_eq!(signed, 2 * (size + 2));
+    let through = world.hold_bytes.load(Ordering::Relaxed);
+    assert!(through < 100_000, "{through} bytes passed the hold");
+    eprintln!("of {size} bytes, {through} passed the hold towards clients, {own} towards the storage");
+    assert_eq!(world.s3.open_uploads(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_storage_that_stumbles_does_not_stop_a_push() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = World::start(dir.path(), Server::start(Rules::default()).await, &[]).await;
+    world.s3.fail(Operation::UploadPart, 2, Fault::Unavailable);
+    world.s3.fail(Operation::UploadPart, 3, Fault::AnswerLost);
+    world.s3.fail(Operation::CompleteMultipartUpload, 1, Fault::ErrorInBody);
+    world.s3.fail(Operation::CompleteMultipartUpload, 2, Fault::AnswerLost);
+    let content = layer();
+    let back = push_and_pull(&world.registry, "alice.test/app:1", &world.alice, &content).await;
+    assert!(back == content);
+    assert_eq!(world.s3.open_uploads(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_signed_urls_everything_passes_the_hold() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = [("DISABLE_PRESIGNED_URLS", "true"), ("HOLD_STORAGE_LAYOUT", "distribution")];
+    let world = World::start(dir.path(), Server::start(Rules::default()).await, &settings).await;
+    let content = layer();
+    let back = push_and_pull(&world.registry, "alice.test/app:1", &world.alice, &content).await;
+    assert!(back == content);
+    assert_eq!(world.storage_bytes().0, 0);
+    assert!(world.hold_bytes.load(Ordering::Relaxed) > 100_000_000);
+    let keys = world.s3.objects();
+    assert!(keys.iter().all(|(key, _)| key.starts_with("docker/registry/v2/blobs/sha256/")), "{keys:?}");
+}
+
+/// What upstream or distribution left is served as it is, once somebody pushes a manifest that names it.
+#[tokio::test(flavor = "multi_thread")]
+async fn blobs_that_are_in_the_bucket_already_are_not_sent_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let s3 = Server::start(Rules::default()).await;
+    let content = b"a layer that was there before".to_vec();
+    let digest = atcr_core::oci::Digest::sha256(&content);
+    let key = atcr_hold::storage::ObjectKey::of_blob(&digest);
+    s3.put(key.as_str(), content.clone());
+    let world = World::start(dir.path(), s3, &[]).await;
+    let back = push_and_pull(&world.registry, "alice.test/app:1", &world.alice, &content).await;
+    assert!(back == content);
+    assert!(pull(&world.registry, "alice.test/app:1").await == content);
+    assert_eq!(world.s3.object(key.as_str()).unwrap(), content);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_doctor_says_what_is_wrong_and_ends_with_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rules = Rules::default();
+    rules.ignores_ranges = true;
+    let s3 = Server::start(rules).await;
+    let endpoint = s3.endpoint();
+    let access = [("AWS_ACCESS_KEY_ID", ACCESS_KEY), ("AWS_SECRET_ACCESS_KEY", SECRET_KEY)];
+    let hold = HoldProcess::new(
+        &dir.path().join("hold"),
+        &[("S3_BUCKET", BUCKET), ("S3_ENDPOINT", &endpoint), access[0], access[1]],
+    );
+    let run = async |hold: HoldProcess, args: &'static [&'static str]| {
+        tokio::task::spawn_blocking(move || hold.run(args)).await.unwrap()
+    };
+    let output = run(hold, &["doctor"]).await;
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("FAILED  ranges") || text.contains("FAILED  read"), "{text}");
+    let files = HoldProcess::new(&dir.path().join("files"), &[]);
+    let output = run(files, &["doctor", "--json"]).await;
+    assert!(output.status.success());
+    let findings: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(findings.as_array().unwrap().iter().all(|finding| finding["verdict"] == "ok"), "{findings}");
+}
