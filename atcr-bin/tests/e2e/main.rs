@@ -7,5 +7,6 @@ mod hold;
 mod outage;
 mod push_pull;
 mod repo;
+mod sign_in;
 mod storage;
 mod support;

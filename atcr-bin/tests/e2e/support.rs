@@ -49,7 +49,10 @@ impl Dev {
 
     pub(crate) fn start_with(data_dir: &Path, options: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_atcr"));
-        command.args(["dev", "--json", "--port", "0", "--data-dir"]).arg(data_dir).args(options);
+        command.args(["dev", "--json", "--data-dir"]).arg(data_dir).args(options);
+        if !options.contains(&"--port") {
+            command.args(["--port", "0"]);
+        }
         let (process, line) = start(command);
         Self { process, ready: serde_json::from_str(&line).unwrap() }
     }
