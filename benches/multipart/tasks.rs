@@ -1,0 +1,182 @@
+//! What is measured.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use atcr_hold::storage::S3Storage;
+use futures_util::{StreamExt as _, stream};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::client::{Blob, Client, Took};
+use crate::report::Report;
+use crate::storage::World;
+use crate::{MIB, Options, Task};
+
+/// Answers that are counted for the rate of redirects.
+const REDIRECTS: usize = 20_000;
+
+pub(crate) async fn run(task: Task, options: &Options, world: &World, report: &mut Report) {
+    match task {
+        Task::Throughput => throughput(options, world, report).await,
+        Task::Redirects if world.bucket.is_some() => redirects(options, world, report).await,
+        // The hold sends the bytes itself.
+        Task::Redirects => {}
+        Task::Commit => commit(options, world, report).await,
+        Task::Memory => memory(options, world, report).await,
+    }
+}
+
+fn progress(bytes: u64, what: &'static str) -> ProgressBar {
+    let style = ProgressStyle::with_template("{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}");
+    ProgressBar::new(bytes).with_style(style.unwrap()).with_message(what)
+}
+
+fn best(took: &[Took]) -> Duration {
+    took.iter().map(|took| took.all).min().unwrap()
+}
+
+async fn throughput(options: &Options, world: &World, report: &mut Report) {
+    let name = world.back_end.name();
+    let size = options.size * MIB;
+    let rounds = options.rounds as u64;
+    let direct = match &world.bucket {
+        Some(bucket) => Some(S3Storage::open(bucket.config()).await),
+        None => None,
+    };
+    let bar = progress(size * rounds * if direct.is_some() { 2 } else { 1 }, "uploading");
+    let client = Client::new(&world.hold, options.parallel, bar.clone());
+    let (mut through, mut past) = (Vec::new(), Vec::new());
+    let (mut cpu, mut traffic) = (0.0, 0);
+    for round in 0..rounds {
+        let blob = Blob::new(size, options.part_size * MIB, round);
+        if let Some(storage) = &direct {
+            past.push(client.upload_directly(storage, &blob).await);
+        }
+        let before = (world.hold.cpu(), world.storage_traffic());
+        through.push(client.upload(&blob).await);
+        cpu += world.hold.cpu() - before.0;
+        if let (Some(before), Some(now)) = (before.1, world.storage_traffic()) {
+            traffic += now - before;
+        }
+    }
+    bar.finish_and_clear();
+    let rate = |took: &[Took]| options.size as f64 / best(took).as_secs_f64();
+    report.add(
+        name,
+        format!("{} MiB through the hold, best of {rounds}", options.size),
+        rate(&through),
+        "MiB/s",
+    );
+    let gib = (size * rounds) as f64 / (1024 * MIB) as f64;
+    if direct.is_some() {
+        report.add(name, "the same client without a hold", rate(&past), "MiB/s");
+        report.add(
+            name,
+            "with the hold, in parts of the time without",
+            best(&through).div_duration_f64(best(&past)),
+            "",
+        );
+        let wall: f64 = through.iter().map(|took| took.all.as_secs_f64()).sum();
+        report.add(name, "CPU time of the hold, of the time of the uploads", cpu / wall * 100.0, "%");
+        traffic += client.traffic.load(Ordering::Relaxed);
+        report.add(
+            name,
+            "bytes from and to the hold, of those of the blobs",
+            traffic as f64 / (size * rounds) as f64 * 100.0,
+            "%",
+        );
+    }
+    report.add(name, "CPU time of the hold", cpu / gib, "s/GiB");
+}
+
+async fn redirects(options: &Options, world: &World, report: &mut Report) {
+    let client = Client::new(&world.hold, options.parallel, ProgressBar::hidden());
+    let blob = Blob::new(MIB, MIB, 1000);
+    client.upload(&blob).await;
+    let port = world.hold.url.port().unwrap();
+    let request = format!(
+        "GET /xrpc/com.atproto.sync.getBlob?did=did%3Aweb%3A127.0.0.1%253A{port}&cid={} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n",
+        blob.digest
+    );
+    let ask = move |count: usize| {
+        let mut stream = BufReader::new(TcpStream::connect(("127.0.0.1", port)).unwrap());
+        let mut line = String::new();
+        for _ in 0..count {
+            stream.get_mut().write_all(request.as_bytes()).unwrap();
+            line.clear();
+            stream.read_line(&mut line).unwrap();
+            assert!(line.starts_with("HTTP/1.1 307"), "{line}");
+            let mut length = 0;
+            while line.trim_end() != "" {
+                line.clear();
+                stream.read_line(&mut line).unwrap();
+                if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length: ") {
+                    length = value.trim_end().parse().unwrap();
+                }
+            }
+            stream.by_ref().take(length).read_to_end(&mut Vec::new()).unwrap();
+        }
+    };
+    let threads = options.parallel;
+    let before = world.hold.cpu();
+    let began = Instant::now();
+    let asked = (0..threads).map(|_| {
+        tokio::task::spawn_blocking({
+            let ask = ask.clone();
+            move || ask(REDIRECTS / threads)
+        })
+    });
+    for asked in asked.collect::<Vec<_>>() {
+        asked.await.unwrap();
+    }
+    let name = world.back_end.name();
+    report.add(
+        name,
+        "redirects, for each second of the hold's CPU time",
+        REDIRECTS as f64 / (world.hold.cpu() - before),
+        "/s",
+    );
+    report.add(name, "redirects by the clock", REDIRECTS as f64 / began.elapsed().as_secs_f64(), "/s");
+}
+
+async fn commit(options: &Options, world: &World, report: &mut Report) {
+    let bar = progress((options.large + 5 * 5) * MIB, "committing");
+    let client = Client::new(&world.hold, options.parallel, bar.clone());
+    let mut small = Vec::new();
+    for seed in 2000..2005 {
+        small.push(client.upload(&Blob::new(5 * MIB, options.part_size * MIB, seed)).await.commit);
+    }
+    small.sort_unstable();
+    let large = client.upload(&Blob::new(options.large * MIB, options.part_size * MIB, 2005)).await.commit;
+    bar.finish_and_clear();
+    let name = world.back_end.name();
+    report.add(name, "commit of 5 MiB, the middle of 5", small[2].as_secs_f64() * 1000.0, "ms");
+    report.add(name, format!("commit of {} MiB", options.large), large.as_secs_f64() * 1000.0, "ms");
+}
+
+async fn memory(options: &Options, world: &World, report: &mut Report) {
+    let blob_size = 16 * MIB;
+    let bar = progress(options.uploads as u64 * blob_size, "uploading at once");
+    let client = Client::new(&world.hold, 2, bar.clone());
+    world.hold.forget_peak();
+    let before = world.hold.memory("VmRSS:");
+    stream::iter(0..options.uploads as u64)
+        .for_each_concurrent(None, |seed| {
+            let client = &client;
+            async move {
+                client.upload(&Blob::new(blob_size, 5 * MIB, 3000 + seed)).await;
+            }
+        })
+        .await;
+    bar.finish_and_clear();
+    let name = world.back_end.name();
+    report.add(name, "memory of the hold before", before, "MiB");
+    report.add(
+        name,
+        format!("the most during {} uploads at once", options.uploads),
+        world.hold.memory("VmHWM:"),
+        "MiB",
+    );
+}
