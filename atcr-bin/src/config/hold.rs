@@ -120,7 +120,7 @@ pub struct Storage {
     pub root_dir: Option<PathBuf>,
     /// The size of a blob in bytes.
     pub max_blob_size: Option<u64>,
-    /// The bucket, or the container of Azure.
+    /// The bucket.
     pub bucket: Option<String>,
     /// What all keys in the bucket begin with.
     pub prefix: Option<String>,
@@ -130,14 +130,12 @@ pub struct Storage {
     pub endpoint: Option<Url>,
     /// Where the name of the bucket stands in URLs.
     pub addressing: Addressing,
-    /// The id of the access key, or the storage account of Azure.
+    /// The id of the access key.
     pub access_key: Option<String>,
-    /// The secret of the access key, or the key of the storage account of Azure.
+    /// Its secret.
     pub secret_key: Option<Secret>,
     /// What comes with a temporary access key.
     pub session_token: Option<Secret>,
-    /// The file with the key of a service account of Google.
-    pub credentials_file: Option<PathBuf>,
     /// Whether clients get signed URLs of the storage.
     pub presign: bool,
     /// A CDN in front of the bucket.
@@ -166,7 +164,6 @@ impl Default for Storage {
             access_key: None,
             secret_key: None,
             session_token: None,
-            credentials_file: None,
             presign: true,
             pull_zone: None,
             url_window_seconds: 900,
@@ -185,10 +182,6 @@ pub enum StorageDriver {
     Filesystem,
     /// S3, or a service that speaks its protocol.
     S3,
-    /// Azure Blob Storage.
-    Azure,
-    /// Google Cloud Storage.
-    Gcs,
 }
 
 /// Where the name of the bucket stands in URLs.

@@ -402,3 +402,34 @@ async fn wrong_credentials_and_buckets_are_told_apart_from_what_is_missing() {
     let error = S3Storage::open(wrong).await.begin_upload().await.unwrap_err();
     assert!(error.to_string().contains("NoSuchBucket"), "{error}");
 }
+
+#[tokio::test]
+async fn what_a_killed_process_left_in_the_spool_goes_and_nothing_else() {
+    let server = Server::start(Rules::default()).await;
+    let spool = tempfile::tempdir().unwrap();
+    let old = std::time::SystemTime::now() - Duration::from_secs(48 * 3600);
+    for (name, age) in [(".atcr-part-old", Some(old)), (".atcr-part-new", None), ("theirs", Some(old))] {
+        let file = std::fs::File::create(spool.path().join(name)).unwrap();
+        if let Some(age) = age {
+            file.set_modified(age).unwrap();
+        }
+    }
+    let mut config = config(&server);
+    config.spool_dir = spool.path().to_owned();
+    let storage = S3Storage::open(config).await;
+    let names = || {
+        let entries = std::fs::read_dir(spool.path()).unwrap();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names(), [".atcr-part-new", "theirs"]);
+    // A part of an unknown size is gathered there while it comes, and leaves nothing, whether it is cut off or not.
+    let upload = storage.begin_upload().await.unwrap();
+    let pieces = [Ok(bytes(1, 1 << 20)), Err::<_, Source>("connection reset".into())];
+    storage.put_part(&upload, n(1), None, &mut stream::iter(pieces)).await.unwrap_err();
+    let pieces = [Ok::<_, Source>(bytes(1, 1 << 20))];
+    storage.put_part(&upload, n(1), None, &mut stream::iter(pieces)).await.unwrap();
+    assert_eq!(names(), [".atcr-part-new", "theirs"]);
+}

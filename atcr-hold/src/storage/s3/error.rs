@@ -54,7 +54,11 @@ where
             SdkError::ServiceError(refused) => Self::Refused {
                 status: refused.raw().status().as_u16(),
                 code: refused.err().code().unwrap_or_default().to_owned(),
-                message: refused.err().message().unwrap_or("no message").to_owned(),
+                message: match refused.err().message() {
+                    Some(message) => message.to_owned(),
+                    // Without a message it is an answer that cannot be read, or one without a body.
+                    None => DisplayErrorContext(&error).to_string(),
+                },
                 request,
             },
             SdkError::ResponseError(broken) => Self::Refused {
