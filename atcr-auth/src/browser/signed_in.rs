@@ -15,7 +15,8 @@ use url::form_urlencoded::Serializer;
 use super::form::{ForeignForm, check_origin};
 use super::{BrowserStore, Cookie, ReturnTo, Secret};
 use crate::clock::{Clock, whole_seconds};
-use crate::pds_session::{SessionStore, SessionStoreError};
+use crate::oauth::OAuthGrant;
+use crate::pds_session::{SessionStore, SessionStoreError, StoredSession};
 
 /// How long somebody stays signed in in a browser.
 const LIFETIME: Duration = Duration::from_secs(30 * 24 * 60 * 60);
@@ -57,14 +58,17 @@ impl Browsers {
         Self { store, sessions, cookie: Cookie::new(base_url, "atcr-session"), base: base_url.clone(), clock }
     }
 
-    /// Who is signed in in the browser that sent these headers, and still has a session at their PDS.
+    /// Who is signed in in the browser that sent these headers, and still has a session at their PDS
+    /// that permits what a registry needs.
     pub async fn signed_in(&self, headers: &HeaderMap) -> Result<Option<SignedIn>, SessionStoreError> {
         let Some(secret) = self.cookie.read(headers) else { return Ok(None) };
         let Some(value) = self.store.look(secret.row(KIND), self.clock.unix()).await? else {
             return Ok(None);
         };
         let Ok(Row { did, handle }) = serde_json::from_slice(&value) else { return Ok(None) };
-        if self.sessions.get(&did).await?.is_none() {
+        let session = self.sessions.get(&did).await?;
+        let enough = |session: &StoredSession| session.oauth.as_ref().is_none_or(OAuthGrant::is_enough);
+        if !session.is_some_and(|(session, _)| enough(&session)) {
             return Ok(None);
         }
         Ok(Some(SignedIn { did, handle, secret, origin: self.base.origin().ascii_serialization() }))
@@ -155,7 +159,7 @@ impl SignedIn {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pds_session::{MemorySessionStore, StoredSession};
+    use crate::pds_session::MemorySessionStore;
     use atcr_core::Proof;
     use http::header;
 

@@ -1,6 +1,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Es256Key;
+use super::scope::Granted;
 
 /// What a session that was opened by OAuth has beside its tokens.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,4 +18,11 @@ pub struct OAuthGrant {
     pub scope: String,
     /// When the access token ends, in seconds since 1970.
     pub expires_at: i64,
+}
+
+impl OAuthGrant {
+    /// Whether what was granted is all that a registry needs; what it needs may have grown since.
+    pub fn is_enough(&self) -> bool {
+        Granted::parse(&self.scope).missing().is_empty()
+    }
 }

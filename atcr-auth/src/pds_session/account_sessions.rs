@@ -259,6 +259,10 @@ impl SignIn for AccountSessions {
 
     async fn signed_in(&self, did: &Did) -> Result<Option<Account>, SignInError> {
         let Some((session, _)) = self.store.get(did).await? else { return Ok(None) };
+        if session.oauth.as_ref().is_some_and(|grant| !grant.is_enough()) {
+            tracing::info!(%did, "this registry asks for more than the session permits; its owner signs in again");
+            return Ok(None);
+        }
         let proof = if session.oauth.is_some() { Proof::OAuth } else { Proof::AppPassword };
         // The handle may have gone to somebody else since the session was opened, so it is looked up again.
         match self.identities.resolve(&AtIdentifier::Did(did.clone())).await {

@@ -82,7 +82,7 @@ pub trait PdsSessions: Debug + Send + Sync + 'static {
 #[non_exhaustive]
 pub enum SessionError {
     /// The account is not signed in here, or its PDS has ended the session.
-    #[error("{0} is not signed in here any more; sign in again with docker login")]
+    #[error("{0} is not signed in here any more; sign in again, in the browser or with docker login")]
     NoSession(Did),
     /// The PDS refused, or cannot be reached.
     #[error(transparent)]

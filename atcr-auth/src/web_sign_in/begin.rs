@@ -79,7 +79,7 @@ impl WebSignIn {
         headers: &HeaderMap,
     ) -> Result<Response, Problem> {
         let client = self.sessions.oauth().ok_or(Problem::NotConfigured)?;
-        let _turn = self.beginning.acquire().await.map_err(|_| Problem::NotConfigured)?;
+        let _turn = self.beginning.try_acquire().map_err(|_| Problem::Busy)?;
         let account = self.sessions.identities().resolve(identifier).await?;
         let state = Secret::random().map_err(|_| Problem::Random)?;
         // One name for a browser that signs in in several windows at once.

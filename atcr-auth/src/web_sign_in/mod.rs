@@ -29,8 +29,8 @@ use crate::clock::Clock;
 use crate::oauth::{CALLBACK, JWKS, METADATA};
 use crate::pds_session::AccountSessions;
 
-/// Sign-ins that are being begun at the same time; more wait, as each one makes this machine ask strangers' servers.
-const CONCURRENT: usize = 64;
+/// Sign-ins that are being begun at the same time: each one makes this machine ask strangers' servers.
+const CONCURRENT: usize = 256;
 
 /// Signing in with a browser. Cheap to clone.
 #[derive(Debug, Clone)]

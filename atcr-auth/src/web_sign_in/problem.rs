@@ -30,6 +30,8 @@ pub(super) enum Problem {
     Session(#[from] SessionError),
     #[error("Sign-in with a browser is not configured here.")]
     NotConfigured,
+    #[error("Very many people are signing in at this moment. Please try again in a minute.")]
+    Busy,
     #[error("No random numbers could be had from the system.")]
     Random,
 }
@@ -51,6 +53,7 @@ impl Problem {
         match self {
             Self::Session(SessionError::Store(_)) | Self::Random => StatusCode::INTERNAL_SERVER_ERROR,
             Self::NotConfigured => StatusCode::NOT_FOUND,
+            Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
             Self::ForeignForm(_) | Self::ForeignBrowser | Self::Denied(_) => StatusCode::FORBIDDEN,
             Self::Session(error) if error.is_transient() => StatusCode::BAD_GATEWAY,
             Self::Identity(ResolveError::Unavailable { .. }) => StatusCode::BAD_GATEWAY,

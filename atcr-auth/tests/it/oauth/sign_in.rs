@@ -292,3 +292,17 @@ async fn pages_ask_for_a_handle_escape_what_was_typed_and_carry_a_strict_policy(
     let account = visitor.get("/auth/account").await;
     assert_eq!(account.location(), "/auth/oauth/login?return_to=%2Fauth%2Faccount");
 }
+
+#[tokio::test]
+async fn a_session_that_permits_less_than_is_needed_today_counts_as_none() {
+    let world = World::start().await;
+    let registry = world.registry();
+    let mut visitor = registry.visitor();
+    registry.sign_in(&world, &mut visitor, ALICE).await;
+    let (mut session, _) = registry.store.get(&world.alice).await.unwrap().unwrap();
+    let grant = session.oauth.as_mut().unwrap();
+    grant.scope = grant.scope.replace("rpc:io.atcr.hold.deleteBlob?aud=*", "");
+    registry.store.put(&session).await.unwrap();
+    assert!(registry.sessions.signed_in(&world.alice).await.unwrap().is_none());
+    assert!(registry.browsers.signed_in(&visitor.headers()).await.unwrap().is_none());
+}
