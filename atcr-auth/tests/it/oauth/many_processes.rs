@@ -20,6 +20,8 @@ use super::world::*;
 const KEY: [u8; 32] = [7; 32];
 const OK: &str = "done";
 const GONE: &str = "no session";
+/// What a process says begins with this; the test harness around it says other things.
+const SAYS: &str = "says: ";
 
 fn number(name: &str, default: usize) -> usize {
     std::env::var(name).map_or(default, |text| text.parse().unwrap())
@@ -52,13 +54,13 @@ async fn process() {
     let sessions = AccountSessions::new(identities, egress, Arc::new(store), clock).unwrap();
     let sessions = sessions.with_oauth(client);
     let did = text("did").parse().unwrap();
-    println!("\nready");
+    println!("\n{SAYS}ready");
     for order in std::io::stdin().lines() {
         order.unwrap();
         match sessions.query(&did, "com.atproto.server.getSession", &[]).await {
-            Ok(_) => println!("{OK}"),
-            Err(SessionError::NoSession(_)) => println!("{GONE}"),
-            Err(error) => println!("{error}"),
+            Ok(_) => println!("{SAYS}{OK}"),
+            Err(SessionError::NoSession(_)) => println!("{SAYS}{GONE}"),
+            Err(error) => println!("{SAYS}{error}"),
         }
     }
 }
@@ -86,7 +88,9 @@ impl Process {
         let (sender, mut answers) = tokio::sync::mpsc::unbounded_channel();
         std::thread::spawn(move || {
             for line in std::io::BufRead::lines(std::io::BufReader::new(output)) {
-                if line.is_err() || sender.send(line.unwrap()).is_err() {
+                let Ok(line) = line else { return };
+                let said = line.split_once(SAYS).map(|(_, said)| said.to_owned());
+                if said.is_some_and(|said| sender.send(said).is_err()) {
                     return;
                 }
             }
