@@ -62,6 +62,14 @@ impl XrpcError {
         }
     }
 
+    /// What the service says to people in a refusal; `None` when it says nothing.
+    pub fn message(&self) -> Option<&str> {
+        match self {
+            Self::Refused { message, .. } if !message.is_empty() => Some(message),
+            _ => None,
+        }
+    }
+
     /// Whether trying again later may help: the service is out of reach, overloaded or broken.
     pub fn is_transient(&self) -> bool {
         match self {

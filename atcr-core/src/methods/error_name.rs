@@ -4,6 +4,8 @@
 pub const AUTH_REQUIRED: &str = "AuthRequired";
 /// The upload could not be given up.
 pub const ABORT_FAILED: &str = "AbortFailed";
+/// The bytes that the caller uploaded as this blob are not that.
+pub const BLOB_QUARANTINED: &str = "BlobQuarantined";
 /// The blob is not in this repository.
 pub const BLOB_NOT_FOUND: &str = "BlobNotFound";
 /// The upload could not be completed; the content may not have its digest.

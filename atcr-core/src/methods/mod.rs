@@ -47,8 +47,8 @@ pub use upload::{
     AbortUpload, AbortUploadInput, AbortUploadOutput, AbortUploadStatus, Capabilities, Capability,
     CompleteUpload, CompleteUploadInput, CompleteUploadOutput, CompleteUploadStatus, CompletedPart,
     GetPartUploadUrl, GetPartUploadUrlInput, GetPartUploadUrlOutput, InitiateUpload, InitiateUploadInput,
-    InitiateUploadOutput, PART_NUMBER_HEADER, PartMethod, UPLOAD_ID_HEADER, UploadId, UploadName, UploadPart,
-    UploadPartOutput,
+    InitiateUploadOutput, PART_NUMBER_HEADER, PartMethod, PartUploadRequest, UPLOAD_ID_HEADER, UploadId,
+    UploadName, UploadPart, UploadPartOutput,
 };
 pub use user_data::{
     DeleteUserData, DeleteUserDataOutput, ExportUserData, ExportUserDataOutput, ExportedCrew, ExportedLayer,

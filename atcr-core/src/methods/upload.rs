@@ -152,6 +152,8 @@ open_enum! {
         PartsAnySize = "parts:any-size",
         /// The hold remembers the parts: [`CompleteUploadInput::parts`] may be empty.
         PartsRecorded = "parts:recorded",
+        /// [`GetPartUploadUrlInput::count`] gives the requests of several parts in one call.
+        PartsBatch = "parts:batch",
         /// The hold hashes the content and refuses to complete an upload that does not have its digest.
         DigestVerified = "digest:verified",
     }
@@ -188,9 +190,13 @@ pub struct GetPartUploadUrlInput {
     pub upload_id: UploadId,
     /// The number of the part, from 1.
     pub part_number: NonZeroU32,
-    /// How many bytes it will have, where that is known. An addition of atcr: the URL can be signed for that length.
+    /// How many bytes it will have, where that is known. An addition of atcr: the hold checks the quota by it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<u64>,
+    /// How many parts, this one and those after it, are asked for at once; `size` is that of each. An addition of
+    /// atcr, for holds with [`Capability::PartsBatch`]; they may give fewer, and at most 100.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<NonZeroU32>,
 }
 
 /// Output of [`GetPartUploadUrl`]: the request to make.
@@ -205,6 +211,28 @@ pub struct GetPartUploadUrlOutput {
     /// With which headers, and no others that matter.
     #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, String>,
+    /// The part's entity tag, where the answer to the request will have none. An addition of atcr.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub etag: Option<String>,
+    /// The requests of the parts that follow, in order, where several were asked for. An addition of atcr.
+    #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "Vec::is_empty")]
+    pub following: Vec<PartUploadRequest>,
+}
+
+/// The request that sends a part: as in [`GetPartUploadUrlOutput`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartUploadRequest {
+    /// Where to send the bytes.
+    pub url: Url,
+    /// With which HTTP method.
+    #[serde(default)]
+    pub method: PartMethod,
+    /// With which headers, and no others that matter.
+    #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, String>,
+    /// The part's entity tag, where the answer to the request will have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub etag: Option<String>,
 }
 
 /// The HTTP method that sends a part. Storage takes no other; a hold that names one is refused.
