@@ -52,6 +52,20 @@ impl EventLog {
         events
     }
 
+    /// Takes note that the store has events up to `seq`, which another process may have written.
+    pub(super) fn notice(&self, seq: u64) {
+        if *self.newest.borrow() >= seq {
+            return;
+        }
+        // What is in memory may not go as far; it is read from the store then.
+        *self.ring.write().unwrap_or_else(PoisonError::into_inner) = Ring::default();
+        self.newest.send_if_modified(|newest| {
+            let newer = *newest < seq;
+            *newest = (*newest).max(seq);
+            newer
+        });
+    }
+
     /// Forgets the events with numbers below `seq`.
     pub(super) fn forget_before(&self, seq: u64) {
         let mut ring = self.ring.write().unwrap_or_else(PoisonError::into_inner);

@@ -331,6 +331,13 @@ impl Repos {
         self.events.subscribe()
     }
 
+    /// Takes note of what another process on the same store has written: [`Repos::subscribe`] wakes as for what was
+    /// written here. To be called now and then, and before reading what must be the newest.
+    pub async fn notice(&self) -> Result<(), RepoError> {
+        self.events.notice(*self.store.event_window().await?.end());
+        Ok(())
+    }
+
     /// Forgets events from before `before`.
     pub async fn prune_events(&self, before: &Datetime) -> Result<u64, RepoError> {
         let pruned = self.store.prune_events(before).await?;

@@ -29,8 +29,8 @@ const SNAPSHOTS: u32 = 16;
 /// Repos in one SQLite database: a write-ahead log, one connection that writes, several that read. What
 /// [`StoreWrite::commit`](super::StoreWrite::commit) has written survives a loss of power (`synchronous = FULL`).
 ///
-/// While a [`Snapshot`] is open the write-ahead log keeps growing. Several processes may use one database, but events
-/// that another one has written are announced with the next own one only.
+/// While a [`Snapshot`] is open the write-ahead log keeps growing. Several processes may use one database; they learn of
+/// each other's events by [`Repos::notice`](crate::Repos::notice).
 #[derive(Debug, Clone)]
 pub struct SqliteStore {
     writer: SqlitePool,
