@@ -6,7 +6,7 @@ use sqlx::{AssertSqlSafe, SqlitePool};
 
 /// Everything a hold knows that is not in its repo, in the order in which it was added. Times are seconds since 1970.
 /// `PRAGMA user_version` counts the steps that a database has.
-const SCHEMA: &[&str] = &[FIRST, CLAIMS];
+const SCHEMA: &[&str] = &[FIRST, CLAIMS, VERIFICATION];
 
 const FIRST: &str = "
 create table if not exists meta (
@@ -73,6 +73,65 @@ create index layers_digest on layers (digest);
 alter table uploads add column repository text not null default '';
 -- since when nobody has had it; any use sets it back to null
 alter table blobs add column unused_since integer;
+";
+
+const VERIFICATION: &str = "
+-- An address was given at which the storage takes parts from anybody: what the hold hashed on the way is no proof.
+alter table uploads add column direct integer not null default 0;
+-- How many bytes the uploader may store; null is no limit.
+alter table uploads add column allowed integer;
+
+-- Sizes that were announced of parts which go to the storage directly.
+create table promised (
+    upload text not null references uploads (id) on delete cascade,
+    number integer not null,
+    size integer not null,
+    primary key (upload, number)
+) without rowid;
+
+-- Blobs whose bytes nobody has hashed yet: their uploaders alone have them.
+create table pending (
+    upload text primary key,
+    storage_upload text not null,
+    digest text not null,
+    uploader text not null,
+    object_key text not null,
+    size integer not null,
+    added integer not null,
+    -- who hashes it, and until when the others leave it alone
+    worker text,
+    leased integer not null default 0,
+    failures integer not null default 0
+) without rowid;
+create index pending_digest on pending (digest);
+create index pending_uploader on pending (uploader);
+create index pending_storage on pending (storage_upload);
+
+-- Bytes that are not what was said of them: nobody gets them.
+create table quarantine (
+    id integer primary key,
+    -- of blobs that went bad in the storage: empty
+    upload text not null,
+    storage_upload text not null,
+    digest text not null,
+    -- null: they could not be read
+    actual text,
+    uploader text not null,
+    object_key text not null,
+    size integer not null,
+    found integer not null,
+    -- when the bytes were removed; the record stays
+    removed integer
+);
+create index quarantine_digest on quarantine (digest);
+create index quarantine_uploader on quarantine (uploader);
+
+-- Objects in whose place another one was put, to be removed.
+create table superseded (object_key text primary key) without rowid;
+
+create index claims_owner on claims (owner, digest);
+create index uploads_uploader on uploads (uploader);
+create index uploads_storage on uploads (storage_upload);
 ";
 
 /// Opens the hold's own database.

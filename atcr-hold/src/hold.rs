@@ -17,16 +17,18 @@ use futures_util::stream::BoxStream;
 use sqlx::SqlitePool;
 use url::Url;
 
-use crate::access::{Roster, Tokens};
+use crate::access::{Roster, Tiers, Tokens};
 use crate::identity::{self, Address, HoldIdentity, IdentityError, IdentityMethod, PlcAccount};
 use crate::repo::{CaptainSettings, HoldRepo};
 use crate::signed_url::UrlSigner;
 use crate::storage::{FilesystemStorage, ObjectStorage};
-use crate::uploads::{Swept, UploadError, UploadLimits, Uploads};
+use crate::uploads::{Swept, UploadError, UploadLimits, Uploads, Verification};
 use crate::{HoldError, database, xrpc};
 
 /// How often [`Hold::maintain`] sweeps.
 const SWEEP_EVERY: Duration = Duration::from_secs(15 * 60);
+/// How often a replica looks for what others wrote to the repo.
+const NOTICE_EVERY: Duration = Duration::from_millis(500);
 /// How long after a failed look at the directory the next one comes; it doubles each time, up to the second figure.
 const SETTLE_AGAIN: Duration = Duration::from_secs(1);
 const SETTLE_AGAIN_MAX: Duration = Duration::from_secs(10 * 60);
@@ -59,6 +61,15 @@ pub struct HoldConfig {
     pub region: Option<String>,
     /// The largest blob in bytes. Default: no limit.
     pub max_blob_size: Option<u64>,
+    /// When blobs are verified that did not come through the hold. Default: in the background.
+    pub verification: Verification,
+    /// How much members may store. Default: any number of bytes.
+    pub tiers: Tiers,
+    /// The AppView that may set the tiers of members (`updateCrewTier`). Default: none.
+    pub appview: Option<Did>,
+    /// Whether several processes on this machine, each of which says so, are this hold together: they share the data
+    /// directory and the storage. Default: no.
+    pub replicas: bool,
     /// How long an upload may lie unused before it is swept. Default: 24 hours.
     pub upload_idle: Duration,
     /// How long a sender may be silent in the middle of a part. Default: one minute.
@@ -83,6 +94,10 @@ impl HoldConfig {
             allow_all_crew: false,
             region: None,
             max_blob_size: None,
+            verification: Verification::default(),
+            tiers: Tiers::default(),
+            appview: None,
+            replicas: false,
             upload_idle: Duration::from_secs(24 * 3600),
             silence: Duration::from_secs(60),
             storage: None,
@@ -94,7 +109,8 @@ impl HoldConfig {
 /// A hold. Cloning shares it.
 ///
 /// All that was acknowledged is durable; opening a hold again on the same data, after whatever end, goes on with it.
-/// One hold at a time uses a data directory; the last clone, and with it the router, gives it back.
+/// One hold at a time uses a data directory, unless all of them are [replicas](HoldConfig::replicas); the last clone, and
+/// with it the router, gives it back.
 #[derive(Clone)]
 pub struct Hold {
     pub(crate) inner: Arc<Inner>,
@@ -109,6 +125,8 @@ pub(crate) struct Inner {
     pub(crate) roster: Roster,
     pub(crate) tokens: Tokens,
     pub(crate) pds: Router,
+    pub(crate) appview: Option<Did>,
+    replicas: bool,
     files: Blobs,
     pool: SqlitePool,
     signing_key: PublicKey,
@@ -133,8 +151,15 @@ impl Hold {
             .await
             .map_err(|source| HoldError::File { path: directory.clone(), source })?;
         let files = config.clone();
+        // What is made at the first start is made by one.
+        let starting = if config.replicas {
+            let path = directory.join("starting.lock");
+            Some(blocking(move || wait_for(&path)).await?)
+        } else {
+            None
+        };
         let (lock, key, url_key, address, plc) = blocking(move || {
-            let lock = lock(&files.data_dir)?;
+            let lock = lock(&files.data_dir, files.replicas)?;
             let address = Address::new(&files.public_url)?;
             let key = identity::signing_key(&signing_key_path(&files))?;
             let url_key = identity::secret(&files.data_dir.join("url.key"))?;
@@ -164,7 +189,11 @@ impl Hold {
             silence: config.silence,
             idle: config.upload_idle,
         };
-        let uploads = Uploads::open(storage, pool.clone(), config.clock.clone(), limits).await?;
+        let uploads =
+            Uploads::open(storage, pool.clone(), config.clock.clone(), limits, config.verification).await?;
+        if !config.replicas {
+            uploads.free_all().await?;
+        }
 
         let repos = open_repos(&directory, &did, key).await?;
         let settled = match &plc {
@@ -178,7 +207,10 @@ impl Hold {
         if settled {
             identity::announce(&repos, &pool, &identity, &public_key, new).await?;
         }
-        let repo = HoldRepo::new(did.clone(), repos.clone(), pool.clone(), config.clock.clone(), head.rev);
+        let writing = config.replicas.then(|| directory.join("writing.lock"));
+        let clock = config.clock.clone();
+        let repo =
+            HoldRepo::new(did.clone(), repos.clone(), pool.clone(), clock, head.rev, writing.as_deref());
         let settings = CaptainSettings {
             owner: config.owner.clone(),
             public: config.public,
@@ -188,13 +220,14 @@ impl Hold {
         repo.sync_captain(&settings).await?;
         repo.refresh_index().await?;
 
-        let roster = Roster::new(repo.clone(), config.owner);
+        let roster = Roster::new(repo.clone(), config.owner, config.tiers);
         let tokens = Tokens::new(did, resolver, config.clock.clone(), roster.clone());
         let files = DirectoryBlobs::open(directory.join("files")).await?;
         let files = Blobs::new(Arc::new(files), DEFAULT_BLOB_LIMIT);
         let pds = Server::new(repos, files.clone(), Arc::new(identity.clone()), Arc::new(tokens.clone()))
             .with_schemas(Arc::new(BuiltinSchemas))
             .router();
+        drop(starting);
         let inner = Inner {
             identity,
             clock: config.clock,
@@ -204,6 +237,8 @@ impl Hold {
             roster,
             tokens,
             pds,
+            appview: config.appview,
+            replicas: config.replicas,
             files,
             pool,
             signing_key: public_key,
@@ -257,8 +292,25 @@ impl Hold {
         Ok(swept)
     }
 
-    /// Does what is due now and then, for ever: sweeps, asks relays to follow, and asks a directory again that could
-    /// not be reached at the start. The embedding program runs it beside the router; dropping it is safe.
+    /// Verifies what was uploaded directly and waits for it, until nothing does, and gives the number of blobs that
+    /// were read. [`Hold::maintain`] does it all the time.
+    pub async fn verify_pending(&self) -> Result<u64, HoldError> {
+        let worker = crate::uploads::worker_name().map_err(|_| HoldError::Random)?;
+        let mut verified = 0;
+        let next = || self.inner.uploads.verify_next(&worker);
+        while next().await.map_err(|error| HoldError::Maintenance(error.into()))?.is_some() {
+            verified += 1;
+        }
+        Ok(verified)
+    }
+
+    /// How many blobs wait to be verified.
+    pub async fn unverified(&self) -> Result<u64, HoldError> {
+        self.inner.uploads.waiting().await.map_err(|error| HoldError::Maintenance(error.into()))
+    }
+
+    /// Does what is due now and then, for ever: verifies, sweeps, asks relays to follow, and asks a directory again that
+    /// could not be reached at the start. The embedding program runs it beside the router; dropping it is safe.
     pub async fn maintain(&self) {
         let sweep = async {
             loop {
@@ -275,7 +327,23 @@ impl Hold {
                 crawlers.run(self.repos()).await;
             }
         };
-        tokio::join!(sweep, crawl, self.settle());
+        let workers = self.inner.uploads.verification().parallel.max(1);
+        let verify =
+            futures_util::future::join_all((0..workers).map(|_| self.inner.uploads.verify_for_ever()));
+        tokio::join!(sweep, crawl, verify, self.notice(), self.settle());
+    }
+
+    /// Tells followers of what other replicas write.
+    async fn notice(&self) {
+        if !self.inner.replicas {
+            return;
+        }
+        loop {
+            if let Err(error) = self.repos().notice().await {
+                tracing::warn!(%error, "what other replicas wrote could not be seen");
+            }
+            tokio::time::sleep(NOTICE_EVERY).await;
+        }
     }
 
     /// Asks the directory until it has answered.
@@ -308,15 +376,29 @@ impl std::fmt::Debug for Hold {
 
 /// Two processes that write one repo would tear its history apart. The system gives the lock back when the file is
 /// closed, however the process ends.
-pub(crate) fn lock(directory: &Path) -> Result<File, HoldError> {
+///
+/// Replicas take turns (see `HoldRepo::alone`), and share the lock.
+pub(crate) fn lock(directory: &Path, replicas: bool) -> Result<File, HoldError> {
     let path = directory.join("lock");
-    let file = File::options().create(true).truncate(false).write(true).open(&path);
-    let file = file.map_err(|source| HoldError::File { path: path.clone(), source })?;
-    match file.try_lock() {
+    let file = lock_file(&path)?;
+    let locked = if replicas { file.try_lock_shared() } else { file.try_lock() };
+    match locked {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(HoldError::InUse { path: directory.to_owned() }),
         Err(TryLockError::Error(source)) => Err(HoldError::File { path, source }),
     }
+}
+
+/// Waits until no other process has locked the file.
+pub(crate) fn wait_for(path: &Path) -> Result<File, HoldError> {
+    let file = lock_file(path)?;
+    file.lock().map_err(|source| HoldError::File { path: path.to_owned(), source })?;
+    Ok(file)
+}
+
+fn lock_file(path: &Path) -> Result<File, HoldError> {
+    let file = File::options().create(true).truncate(false).write(true).open(path);
+    file.map_err(|source| HoldError::File { path: path.to_owned(), source })
 }
 
 /// The file of the signing key.

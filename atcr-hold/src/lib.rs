@@ -63,6 +63,7 @@ pub mod storage;
 mod uploads;
 mod xrpc;
 
+pub use access::{Tier, Tiers, TiersError};
 pub use error::HoldError;
 pub use hold::{Hold, HoldConfig, export_repo};
-pub use uploads::Swept;
+pub use uploads::{Swept, Verification, Verify};

@@ -2,6 +2,7 @@
 
 use atcr_core::methods::UploadId;
 use atcr_core::oci::Digest;
+use atcr_core::syntax::Did;
 use data_encoding::BASE64URL_NOPAD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use http::Method;
@@ -13,6 +14,14 @@ use crate::storage::PartNumber;
 /// How long an address is good, in seconds. The time counts when a request begins: a long transfer is not cut.
 pub(crate) const LIFE: i64 = 15 * 60;
 
+/// For how long a blob keeps one address, in seconds.
+const BUCKET: i64 = 5 * 60;
+
+/// The begin of the time in which a blob keeps one address.
+fn bucket(now: i64) -> i64 {
+    now.div_euclid(BUCKET).saturating_mul(BUCKET)
+}
+
 /// What an address is good for.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Grant<'a> {
@@ -20,6 +29,8 @@ pub(crate) enum Grant<'a> {
     Part(&'a UploadId, PartNumber),
     /// Reading one blob.
     Blob(&'a Digest),
+    /// Reading one blob as the account sees it that uploaded it.
+    OwnBlob(&'a Digest, &'a Did),
 }
 
 /// Why an address is refused.
@@ -50,6 +61,9 @@ impl UrlSigner {
                 format!("atcr-hold 1\n{method}\npart\n{upload}\n{number}\n{expires}")
             }
             Grant::Blob(digest) => format!("atcr-hold 1\n{method}\nblob\n{digest}\n{expires}"),
+            Grant::OwnBlob(digest, uploader) => {
+                format!("atcr-hold 1\n{method}\nown blob\n{digest}\n{uploader}\n{expires}")
+            }
         };
         mac.update(text.as_bytes());
         mac
@@ -57,7 +71,11 @@ impl UrlSigner {
 
     /// Adds `expires` and `signature` to a URL.
     pub(crate) fn sign(&self, mut url: Url, method: &Method, grant: Grant<'_>, now: i64) -> Url {
-        let expires = now.saturating_add(LIFE);
+        let expires = match grant {
+            Grant::Part(..) => now.saturating_add(LIFE),
+            // The same address for a while, so that caches between here and the readers know it again.
+            Grant::Blob(_) | Grant::OwnBlob(..) => bucket(now).saturating_add(BUCKET + LIFE),
+        };
         let signature = BASE64URL_NOPAD.encode(&self.mac(method, grant, expires).finalize().into_bytes());
         url.query_pairs_mut()
             .append_pair("expires", &expires.to_string())
@@ -102,16 +120,24 @@ mod tests {
         let check = |method: &Method, grant, expires, signature: &str, now| {
             signer.check(method, grant, expires, signature, now)
         };
+        let wrong = Err(BadSignature::Wrong);
         assert_eq!(expires, 1000 + 15 * 60);
         assert_eq!(check(&Method::PUT, grant, expires, &signature, 1000), Ok(()));
         assert_eq!(check(&Method::PUT, grant, expires, &signature, expires), Ok(()));
         assert_eq!(check(&Method::PUT, grant, expires, &signature, expires + 1), Err(BadSignature::Expired));
-        let wrong = Err(BadSignature::Wrong);
         assert_eq!(check(&Method::PUT, grant, expires + 1, &signature, 1000), wrong);
         assert_eq!(check(&Method::GET, grant, expires, &signature, 1000), wrong);
         assert_eq!(check(&Method::PUT, Grant::Part(&upload, n(2)), expires, &signature, 1000), wrong);
         assert_eq!(check(&Method::PUT, Grant::Part(&other, n(1)), expires, &signature, 1000), wrong);
         let digest = Digest::sha256(b"");
+        let did: Did = "did:plc:alice".parse().unwrap();
+        let blob = |now| {
+            signer.sign("https://hold.example/x".parse().unwrap(), &Method::GET, Grant::Blob(&digest), now)
+        };
+        assert_eq!(blob(BUCKET), blob(2 * BUCKET - 1));
+        assert_ne!(blob(BUCKET), blob(2 * BUCKET));
+        assert!(blob(2 * BUCKET - 1).as_str().contains(&format!("expires={}", 2 * BUCKET + LIFE)));
+        assert_eq!(check(&Method::PUT, Grant::OwnBlob(&digest, &did), expires, &signature, 1000), wrong);
         assert_eq!(check(&Method::PUT, Grant::Blob(&digest), expires, &signature, 1000), wrong);
         for bad in ["", "AAAA", &signature[1..], &format!("{signature}A")] {
             assert_eq!(check(&Method::PUT, grant, expires, bad, 1000), wrong, "{bad}");

@@ -5,7 +5,7 @@ use atcr_core::records::{CaptainRecord, CrewRecord, Permissions, Record, Role};
 use atcr_core::syntax::{Did, RecordKey};
 use tokio::sync::{Mutex, watch};
 
-use super::Standing;
+use super::{Standing, Tier, Tiers};
 use crate::HoldError;
 use crate::repo::{Changes, HoldRepo, captain_rkey};
 
@@ -15,6 +15,7 @@ use crate::repo::{Changes, HoldRepo, captain_rkey};
 pub(crate) struct Roster {
     repo: HoldRepo,
     owner: Did,
+    tiers: Arc<Tiers>,
     newest: watch::Receiver<u64>,
     known: Arc<Mutex<Known>>,
 }
@@ -60,13 +61,14 @@ impl Known {
 }
 
 impl Roster {
-    pub(crate) fn new(repo: HoldRepo, owner: Did) -> Self {
+    pub(crate) fn new(repo: HoldRepo, owner: Did, tiers: Tiers) -> Self {
         let newest = repo.repos().subscribe();
-        Self { repo, owner, newest, known: Arc::default() }
+        Self { repo, owner, tiers: Arc::new(tiers), newest, known: Arc::default() }
     }
 
     /// Follows the repo up to now. When that fails nobody gets in on what was true before.
     async fn refresh(&self, known: &mut Known) -> Result<(), HoldError> {
+        self.repo.notice().await?;
         let newest = *self.newest.borrow();
         let (changes, seq) = match known.seq {
             Some(seq) if seq == newest => return Ok(()),
@@ -126,12 +128,46 @@ impl Roster {
         &self.owner
     }
 
-    /// The tier of a member's crew record.
-    pub(crate) async fn tier(&self, member: &Did) -> Result<Option<String>, HoldError> {
+    /// The tiers.
+    pub(crate) fn tiers(&self) -> &Tiers {
+        &self.tiers
+    }
+
+    /// The tier of a member. `None`: they have no limit, since there are no tiers, or since they are the owner.
+    pub(crate) async fn tier(&self, member: &Did) -> Result<Option<&Tier>, HoldError> {
+        if *member == self.owner || self.tiers.all().is_empty() {
+            return Ok(None);
+        }
         let mut known = self.known.lock().await;
         self.refresh(&mut known).await?;
         let keys = known.keys.get(member).into_iter().flatten();
-        Ok(keys.filter_map(|key| known.crew.get(key)).find_map(|record| record.tier.clone()))
+        let named = keys.filter_map(|key| known.crew.get(key)).find_map(|record| record.tier.as_deref());
+        Ok(self.tiers.of(named))
+    }
+
+    /// How many bytes a member may store; `None` is any number.
+    pub(crate) async fn allowed(&self, member: &Did) -> Result<Option<u64>, HoldError> {
+        Ok(self.tier(member).await?.and_then(|tier| tier.limit))
+    }
+
+    /// Writes a tier into the records of a member. False when there is none.
+    pub(crate) async fn set_tier(&self, member: &Did, tier: &Tier) -> Result<bool, HoldError> {
+        // Held until the records are written: nothing that was changed meanwhile is overwritten.
+        let _alone = self.repo.alone().await?;
+        let mut known = self.known.lock().await;
+        self.refresh(&mut known).await?;
+        let Some(keys) = known.keys.get(member) else { return Ok(false) };
+        let mut writes = Vec::new();
+        for (key, record) in keys.iter().filter_map(|key| Some((key, known.crew.get(key)?))) {
+            if record.tier.as_ref() != Some(&tier.name) {
+                let record = CrewRecord { tier: Some(tier.name.clone()), ..record.clone() };
+                writes.push(HoldRepo::put(key.clone(), &record)?);
+            }
+        }
+        if !writes.is_empty() {
+            self.repo.commit(writes).await?;
+        }
+        Ok(true)
     }
 
     /// What somebody is who enrols without asking for anything.
@@ -147,6 +183,7 @@ impl Roster {
         permissions: Permissions,
     ) -> Result<Enrolment, HoldError> {
         // Held until the record is written: two requests at once make one record.
+        let _alone = self.repo.alone().await?;
         let mut known = self.known.lock().await;
         self.refresh(&mut known).await?;
         if let Some(rkey) = known.keys.get(member).and_then(|keys| keys.first()) {

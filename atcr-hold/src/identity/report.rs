@@ -105,7 +105,7 @@ pub async fn update(config: &HoldConfig, options: UpdateOptions) -> Result<Ident
     let (config, UpdateOptions { sign_with, drop_rotation_keys }) = (config.clone(), options);
     let (config, _lock, account) = blocking(move || {
         let data_dir: &Path = &config.data_dir;
-        let lock = lock(data_dir)?;
+        let lock = lock(data_dir, false)?;
         let address = Address::new(&config.public_url)?;
         let key = key_file::key(&signing_key_path(&config))?.ok_or(IdentityError::None)?;
         let mut account =

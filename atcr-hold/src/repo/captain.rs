@@ -22,7 +22,7 @@ impl HoldRepo {
     /// Brings the captain record in line with the configuration, and gives the owner a crew record when there is
     /// none: one commit, or none when nothing changed. What the configuration does not say stays as it is.
     pub(crate) async fn sync_captain(&self, settings: &CaptainSettings) -> Result<(), HoldError> {
-        let _alone = self.writing.lock().await;
+        let _alone = self.alone().await?;
         let mut writes = Vec::new();
         let known: Option<CaptainRecord> = self.get(&captain_rkey()).await?;
         let mut captain = known.clone().unwrap_or_else(|| CaptainRecord {

@@ -5,7 +5,7 @@ use atcr_core::oci::{Digest, RepositoryName};
 use atcr_core::records::{LayerRecord, ManifestRecord, Record, manifest_rkey};
 use atcr_core::syntax::{AtUri, Did, RecordKey};
 use atcr_pds::repo::MAX_WRITES;
-use sqlx::{Row as _, Sqlite, Transaction};
+use sqlx::{Sqlite, Transaction};
 
 use super::{Changes, HoldRepo};
 use crate::{HoldError, database};
@@ -21,13 +21,6 @@ pub(crate) struct NewLayer {
     pub(crate) media_type: String,
 }
 
-/// How much a user stores.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Usage {
-    pub(crate) blobs: u64,
-    pub(crate) bytes: u64,
-}
-
 impl HoldRepo {
     /// Notes a push: a layer record for each blob that has none under this manifest, and the counters, in one commit
     /// (one for each 199 layers). Gives the number of new layer records.
@@ -38,7 +31,7 @@ impl HoldRepo {
         manifest: &Digest,
         layers: &[NewLayer],
     ) -> Result<u64, HoldError> {
-        let _alone = self.writing.lock().await;
+        let _alone = self.alone().await?;
         self.index_layers().await?;
         let uri = ManifestRecord::uri(owner, &manifest_rkey(manifest));
         let now = self.now();
@@ -77,18 +70,6 @@ impl HoldRepo {
         Ok(layers)
     }
 
-    /// What a user's manifests hold, each blob counted once.
-    pub(crate) async fn usage_of(&self, user: &Did) -> Result<Usage, HoldError> {
-        self.refresh_index().await?;
-        let row = sqlx::query(
-            "select count(*) as blobs, coalesce(sum(size), 0) as bytes
-             from (select max(size) as size from layers where user_did = ? group by digest)",
-        );
-        let row = row.bind(user.as_str()).fetch_one(&self.pool).await?;
-        let number = |column| row.try_get::<i64, _>(column).map(|n| u64::try_from(n).unwrap_or_default());
-        Ok(Usage { blobs: number("blobs")?, bytes: number("bytes")? })
-    }
-
     async fn indexed(&self, manifest: &AtUri, digest: &Digest) -> Result<bool, HoldError> {
         let known = sqlx::query_scalar::<_, i64>("select 1 from layers where manifest = ? and digest = ?");
         let known = known.bind(manifest.as_str()).bind(digest.to_string());
@@ -97,11 +78,11 @@ impl HoldRepo {
 
     /// Brings the index up to date.
     pub(crate) async fn refresh_index(&self) -> Result<(), HoldError> {
-        let _alone = self.writing.lock().await;
+        let _alone = self.alone().await?;
         self.index_layers().await
     }
 
-    /// Brings the index up to date with the repo, whoever wrote to that. The caller holds `writing`.
+    /// Brings the index up to date with the repo, whoever wrote to that. The caller is alone.
     async fn index_layers(&self) -> Result<(), HoldError> {
         let newest = *self.repos.subscribe().borrow();
         let indexed = database::meta(&self.pool, INDEXED).await?;

@@ -5,6 +5,8 @@ mod changes;
 mod layers;
 mod stats;
 
+use std::fs::File;
+use std::path::Path;
 use std::sync::Arc;
 
 use atcr_auth::Clock;
@@ -13,13 +15,14 @@ use atcr_core::syntax::{Datetime, Did, RecordKey, Tid, TidClock};
 use atcr_pds::repo::{Page, RecordPath};
 use atcr_pds::{Applied, Expect, RepoError, Repos, Swap, Write, cbor};
 use sqlx::SqlitePool;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
 pub(crate) use captain::{CaptainSettings, captain_rkey};
 pub(crate) use changes::Changes;
 pub(crate) use layers::NewLayer;
 
 use crate::HoldError;
+use crate::hold::blocking;
 
 /// Records of a collection that are read at once.
 const PAGE: usize = 500;
@@ -34,12 +37,54 @@ pub(crate) struct HoldRepo {
     rkeys: Arc<TidClock>,
     /// Held from a look at the records until the write that builds on it.
     writing: Arc<Mutex<()>>,
+    /// As `writing`, among processes; `None` when there is only this one.
+    replicas: Option<Arc<Path>>,
+}
+
+/// The right to look at the records and to write what follows from them: nobody else does meanwhile.
+pub(crate) struct Alone {
+    _here: OwnedMutexGuard<()>,
+    /// The system gives it back when the file is closed, however the process ends.
+    _among_processes: Option<File>,
 }
 
 impl HoldRepo {
-    pub(crate) fn new(did: Did, repos: Repos, pool: SqlitePool, clock: Clock, last: Tid) -> Self {
-        let rkeys = Arc::new(TidClock::after(Some(last), last.clock()));
-        Self { did, repos, pool, clock, rkeys, writing: Arc::default() }
+    /// `replicas` is a file that the processes which share the repo lock, when there may be several.
+    pub(crate) fn new(
+        did: Did,
+        repos: Repos,
+        pool: SqlitePool,
+        clock: Clock,
+        last: Tid,
+        replicas: Option<&Path>,
+    ) -> Self {
+        let mut id = last.clock().to_be_bytes();
+        if replicas.is_some() {
+            // Two processes choose different keys in the same microsecond. They write one after the other anyway.
+            let _ = getrandom::fill(&mut id);
+        }
+        let rkeys = Arc::new(TidClock::after(Some(last), u16::from_be_bytes(id)));
+        Self { did, repos, pool, clock, rkeys, writing: Arc::default(), replicas: replicas.map(Arc::from) }
+    }
+
+    /// Waits until nobody else writes records that follow from others.
+    pub(crate) async fn alone(&self) -> Result<Alone, HoldError> {
+        let here = Arc::clone(&self.writing).lock_owned().await;
+        let Some(path) = self.replicas.clone() else {
+            return Ok(Alone { _here: here, _among_processes: None });
+        };
+        let file = blocking(move || crate::hold::wait_for(&path)).await?;
+        // What others wrote meanwhile counts.
+        self.notice().await?;
+        Ok(Alone { _here: here, _among_processes: Some(file) })
+    }
+
+    /// Takes note of what other processes wrote.
+    pub(crate) async fn notice(&self) -> Result<(), HoldError> {
+        if self.replicas.is_some() {
+            self.repos.notice().await?;
+        }
+        Ok(())
     }
 
     pub(crate) fn repos(&self) -> &Repos {

@@ -45,7 +45,7 @@ impl HoldRepo {
 
     /// Counts a pull. False when nothing of the repository was ever pushed here.
     pub(crate) async fn pulled(&self, owner: &Did, repository: &RepositoryName) -> Result<bool, HoldError> {
-        let _alone = self.writing.lock().await;
+        let _alone = self.alone().await?;
         match self.count(owner, repository, &Operation::Pull).await? {
             Some(write) => {
                 self.commit(vec![write]).await?;

@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use atcr_core::blob_store::ByteStream;
 use atcr_core::oci::{ByteRange, Digest};
+use atcr_core::syntax::Did;
 use url::Url;
 
 use super::{UploadError, Uploads};
@@ -14,6 +15,16 @@ pub(crate) struct Blob {
     pub(crate) digest: Digest,
     /// Its size in bytes.
     pub(crate) size: u64,
+}
+
+/// A blob as somebody sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Found {
+    /// The blob.
+    pub(crate) blob: Blob,
+    /// Whether its bytes are known to be right. If not, it is there for its uploader alone.
+    pub(crate) verified: bool,
+    key: ObjectKey,
 }
 
 impl Uploads {
@@ -29,31 +40,50 @@ impl Uploads {
             return Ok(None);
         }
         let key = ObjectKey::of_blob(digest);
-        Ok(self.storage.stat(&key).await?.map(|size| (key, size)))
+        let Some(size) = self.storage.stat(&key).await? else { return Ok(None) };
+        Ok(if self.ledger.is_quarantined(&key).await? { None } else { Some((key, size)) })
     }
 
-    /// Looks for a blob.
+    /// Looks for a blob that everybody sees.
     pub(crate) async fn find(&self, digest: &Digest) -> Result<Option<Blob>, UploadError> {
         Ok(self.locate(digest).await?.map(|(_, size)| Blob { digest: *digest, size }))
     }
 
-    /// These bytes of a blob, which must lie inside it; `None` when it is gone.
-    pub(crate) async fn read(
+    /// Looks for a blob as an account sees it: one that it uploaded is there for it before it is verified.
+    ///
+    /// # Errors
+    /// [`UploadError::Quarantined`] when what it uploaded was found to be something else.
+    pub(crate) async fn find_for(
         &self,
         digest: &Digest,
-        range: ByteRange,
-    ) -> Result<Option<ByteStream>, UploadError> {
-        match self.locate(digest).await? {
-            Some((key, _)) => Ok(Some(self.storage.read(&key, range).await?)),
+        caller: Option<&Did>,
+    ) -> Result<Option<Found>, UploadError> {
+        let found = |(key, size), verified| Found { blob: Blob { digest: *digest, size }, verified, key };
+        if let Some(place) = self.locate(digest).await? {
+            return Ok(Some(found(place, true)));
+        }
+        let Some(caller) = caller else { return Ok(None) };
+        if let Some(place) = self.ledger.pending_of(digest, caller).await? {
+            return Ok(Some(found(place, false)));
+        }
+        match self.ledger.quarantined(digest, caller).await? {
+            Some(quarantined) => Err(UploadError::quarantined(&quarantined)),
             None => Ok(None),
         }
     }
 
+    /// Whether it matters to somebody who asks for a blob that nobody else sees which account they are.
+    pub(crate) async fn is_disputed(&self, digest: &Digest) -> Result<bool, UploadError> {
+        Ok(self.ledger.is_disputed(digest).await?)
+    }
+
+    /// These bytes of a blob, which must lie inside it.
+    pub(crate) async fn read(&self, found: &Found, range: ByteRange) -> Result<ByteStream, UploadError> {
+        Ok(self.storage.read(&found.key, range).await?)
+    }
+
     /// A URL of the storage for the bytes of a blob; `None` when they have to go through the hold.
-    pub(crate) async fn address(&self, digest: &Digest, life: Duration) -> Result<Option<Url>, UploadError> {
-        match self.locate(digest).await? {
-            Some((key, _)) => Ok(self.storage.presign_get(&key, life).await?),
-            None => Ok(None),
-        }
+    pub(crate) async fn address(&self, found: &Found, life: Duration) -> Result<Option<Url>, UploadError> {
+        Ok(self.storage.presign_get(&found.key, life).await?)
     }
 }

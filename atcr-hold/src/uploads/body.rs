@@ -14,17 +14,39 @@ pub(super) struct PartIntake {
     body: ByteStream,
     hasher: Option<Hasher>,
     room: Option<Room>,
+    came: u64,
     silence: Duration,
     deadline: Pin<Box<Sleep>>,
 }
 
 /// How much a part may have.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Room {
-    /// Bytes that this part may have.
-    pub(super) left: u64,
-    /// Bytes that the blob may have.
-    pub(super) limit: u64,
+pub(super) enum Room {
+    /// The blob may have `limit` bytes, and this part `left` of them.
+    Blob { left: u64, limit: u64 },
+    /// The uploader stores `used` of `allowed` bytes without this part.
+    Quota { used: u64, allowed: u64 },
+}
+
+impl Room {
+    fn left(self) -> u64 {
+        match self {
+            Self::Blob { left, .. } => left,
+            Self::Quota { used, allowed } => allowed.saturating_sub(used),
+        }
+    }
+
+    /// The one that is used up first.
+    pub(super) fn least(rooms: impl IntoIterator<Item = Self>) -> Option<Self> {
+        rooms.into_iter().min_by_key(|room| room.left())
+    }
+
+    fn failure(self, came: u64) -> BodyFailure {
+        match self {
+            Self::Blob { limit, .. } => BodyFailure::TooLarge { limit },
+            Self::Quota { used, allowed } => BodyFailure::Quota { used, more: came, allowed },
+        }
+    }
 }
 
 /// Why the hold ended a body.
@@ -32,6 +54,8 @@ pub(super) struct Room {
 pub(super) enum BodyFailure {
     #[error("the blob is larger than {limit} bytes")]
     TooLarge { limit: u64 },
+    #[error("the uploader stores {used} of {allowed} bytes, and {more} more came")]
+    Quota { used: u64, more: u64, allowed: u64 },
     #[error("no byte came for {seconds} seconds")]
     Silent { seconds: u64 },
 }
@@ -43,7 +67,7 @@ impl PartIntake {
         room: Option<Room>,
         silence: Duration,
     ) -> Self {
-        Self { body, hasher, room, silence, deadline: Box::pin(tokio::time::sleep(silence)) }
+        Self { body, hasher, room, came: 0, silence, deadline: Box::pin(tokio::time::sleep(silence)) }
     }
 
     /// The hash with all that passed in it.
@@ -67,12 +91,9 @@ impl Stream for PartIntake {
         };
         let deadline = Instant::now() + self.silence;
         self.deadline.as_mut().reset(deadline);
-        if let Some(room) = &mut self.room {
-            let Some(left) = room.left.checked_sub(piece.len() as u64) else {
-                let limit = room.limit;
-                return Poll::Ready(Some(Err(BodyFailure::TooLarge { limit }.into())));
-            };
-            room.left = left;
+        self.came = self.came.saturating_add(piece.len() as u64);
+        if let Some(room) = self.room.filter(|room| self.came > room.left()) {
+            return Poll::Ready(Some(Err(room.failure(self.came).into())));
         }
         if let Some(hasher) = &mut self.hasher {
             hasher.update(&piece);

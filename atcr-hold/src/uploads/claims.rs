@@ -81,8 +81,10 @@ impl Uploads {
         owner: &Did,
         repository: &RepositoryName,
     ) -> Result<bool, UploadError> {
-        if self.find(digest).await?.is_none() {
-            return Ok(false);
+        match self.find_for(digest, Some(owner)).await {
+            Ok(Some(_)) => {}
+            Ok(None) | Err(UploadError::Quarantined { .. }) => return Ok(false),
+            Err(error) => return Err(error),
         }
         let withdrawn = sqlx::query(
             "insert into claims (digest, owner, repository, removed) values (?, ?, ?, ?)

@@ -2,6 +2,7 @@ use atcr_core::Source;
 use atcr_core::oci::Digest;
 
 use super::body::BodyFailure;
+use super::pending::Quarantined;
 use crate::storage::{PartNumber, StorageError};
 
 /// Why an upload cannot go on.
@@ -27,6 +28,16 @@ pub(crate) enum UploadError {
          been thrown away; upload the blob again"
     )]
     DigestMismatch { expected: Box<Digest>, actual: Box<Digest> },
+    #[error(
+        "the bytes that you uploaded as {expected} are not that: {actual}; nobody gets them, and they will be \
+         removed; upload the blob again"
+    )]
+    Quarantined { expected: Box<Digest>, actual: String },
+    #[error(
+        "your quota at this hold is exceeded: you store {used} of {allowed} bytes, and this needs {more} more; \
+         delete something, or ask the hold's owner for a larger tier"
+    )]
+    QuotaExceeded { used: u64, more: u64, allowed: u64 },
     #[error("the blob is larger than the {limit} bytes that this hold takes")]
     TooLarge { limit: u64 },
     #[error("the request body was cut off; nothing of this part counts, send it again")]
@@ -41,6 +52,19 @@ pub(crate) enum UploadError {
     Storage(#[source] StorageError),
     #[error("an internal error occurred")]
     Internal(#[source] Source),
+}
+
+impl UploadError {
+    pub(super) fn quarantined(found: &Quarantined) -> Self {
+        let actual = found.actual.as_ref();
+        Self::Quarantined {
+            expected: Box::new(found.digest),
+            actual: actual.map_or_else(
+                || "they were lost before they could be read".to_owned(),
+                |actual| format!("their digest is {actual}"),
+            ),
+        }
+    }
 }
 
 /// SQLITE_FULL.
@@ -62,6 +86,7 @@ impl From<StorageError> for UploadError {
             StorageError::Body(source) => match source.downcast::<BodyFailure>() {
                 Ok(failure) => match *failure {
                     BodyFailure::TooLarge { limit } => Self::TooLarge { limit },
+                    BodyFailure::Quota { used, more, allowed } => Self::QuotaExceeded { used, more, allowed },
                     BodyFailure::Silent { seconds } => Self::Silent { seconds },
                 },
                 Err(source) => Self::Interrupted(source),

@@ -6,8 +6,9 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqlitePool};
 
 use super::claims::claim;
+use super::{UploadError, quota};
 use crate::database;
-use crate::storage::{ObjectKey, Part, PartNumber, StorageUpload};
+use crate::storage::{Object, ObjectKey, Part, PartNumber, StorageUpload};
 
 /// The upload sessions and blobs in the hold's database.
 #[derive(Debug, Clone)]
@@ -24,6 +25,10 @@ pub(super) struct Session {
     pub(super) algorithm: Algorithm,
     /// What it is for, without the owner, who is the uploader.
     pub(super) repository: Option<RepositoryName>,
+    /// Whether the uploader was given an address of the storage.
+    pub(super) direct: bool,
+    /// How many bytes the uploader may store.
+    pub(super) allowed: Option<u64>,
     pub(super) state: State,
 }
 
@@ -42,22 +47,73 @@ pub(super) enum State {
     Ending,
 }
 
-type Result<T> = std::result::Result<T, sqlx::Error>;
+/// Where the bytes of a blob are whose upload ends.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Place<'a> {
+    /// Where they were before: the hold had the blob already.
+    Present,
+    /// Here, and right.
+    Verified(&'a ObjectKey),
+    /// Here, and right if the uploader is to be believed.
+    Trusted(&'a ObjectKey),
+    /// Here; whether they are right will be seen.
+    Pending(&'a Object),
+}
 
-fn decode(error: impl Into<Source>) -> sqlx::Error {
+pub(super) type Result<T> = std::result::Result<T, sqlx::Error>;
+
+pub(super) fn decode(error: impl Into<Source>) -> sqlx::Error {
     sqlx::Error::Decode(error.into())
 }
 
-fn integer(value: u64) -> i64 {
+pub(super) fn integer(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-fn size(row: &SqliteRow, column: &str) -> Result<u64> {
+pub(super) fn size(row: &SqliteRow, column: &str) -> Result<u64> {
     u64::try_from(row.try_get::<i64, _>(column)?).map_err(decode)
 }
 
-fn object_key(row: &SqliteRow) -> Result<ObjectKey> {
+pub(super) fn object_key(row: &SqliteRow) -> Result<ObjectKey> {
     ObjectKey::try_from(row.try_get::<String, _>("object_key")?).map_err(decode)
+}
+
+/// Makes an object the blob that everybody gets under this digest.
+pub(super) async fn put_blob(
+    tx: &mut sqlx::Transaction<'static, sqlx::Sqlite>,
+    digest: &Digest,
+    key: &ObjectKey,
+    size: u64,
+    now: i64,
+    verified_at: i64,
+) -> Result<()> {
+    // Two uploads of one blob can be verified at the same time: the later one takes the place.
+    sqlx::query(
+        "insert or ignore into superseded
+         select object_key from blobs where digest = ? and object_key <> ?",
+    )
+    .bind(digest.to_string())
+    .bind(key.as_str())
+    .execute(&mut **tx)
+    .await?;
+    let here = sqlx::query("delete from superseded where object_key = ?").bind(key.as_str());
+    here.execute(&mut **tx).await?;
+    sqlx::query(
+        "insert into blobs (digest, object_key, size, verified_at) values (?, ?, ?, ?)
+         on conflict (digest) do update
+         set object_key = excluded.object_key, size = excluded.size, verified_at = excluded.verified_at,
+         unused_since = null",
+    )
+    .bind(digest.to_string())
+    .bind(key.as_str())
+    .bind(integer(size))
+    .bind(verified_at)
+    .execute(&mut **tx)
+    .await?;
+    // What lay there before has given way to it.
+    let replaced = sqlx::query("update quarantine set removed = ? where object_key = ? and removed is null");
+    replaced.bind(now).bind(key.as_str()).execute(&mut **tx).await?;
+    Ok(())
 }
 
 impl Session {
@@ -80,6 +136,12 @@ impl Session {
             storage_upload: StorageUpload(text("storage_upload")?),
             algorithm: text("algorithm")?.parse().map_err(decode)?,
             repository: text("repository")?.parse().ok(),
+            direct: row.try_get("direct")?,
+            allowed: row
+                .try_get::<Option<i64>, _>("allowed")?
+                .map(u64::try_from)
+                .transpose()
+                .map_err(decode)?,
             state,
         })
     }
@@ -104,14 +166,15 @@ impl Ledger {
 
     pub(super) async fn insert(&self, session: &Session, now: i64) -> Result<()> {
         sqlx::query(
-            "insert into uploads (id, uploader, storage_upload, algorithm, repository, created, used)
-             values (?, ?, ?, ?, ?, ?, ?)",
+            "insert into uploads (id, uploader, storage_upload, algorithm, repository, allowed, created, used)
+             values (?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(session.id.as_str())
         .bind(session.uploader.as_str())
         .bind(&session.storage_upload.0)
         .bind(session.algorithm.as_str())
         .bind(session.repository.as_ref().map_or("", RepositoryName::as_str))
+        .bind(session.allowed.map(integer))
         .bind(now)
         .bind(now)
         .execute(&self.pool)
@@ -130,6 +193,35 @@ impl Ledger {
         Ok(())
     }
 
+    /// Notes that the uploader gets addresses for these parts, each with its size where that is known. False when the
+    /// session takes no parts any more.
+    pub(super) async fn promise(
+        &self,
+        id: &UploadId,
+        parts: &[(PartNumber, Option<u64>)],
+        now: i64,
+    ) -> Result<bool> {
+        let mut tx = database::write(&self.pool).await?;
+        let open = sqlx::query("update uploads set direct = 1, used = ? where id = ? and state = 'open'");
+        if open.bind(now).bind(id.as_str()).execute(&mut *tx).await?.rows_affected() == 0 {
+            return Ok(false);
+        }
+        for (number, size) in parts {
+            let Some(size) = size else { continue };
+            sqlx::query(
+                "insert into promised (upload, number, size) values (?, ?, ?)
+                 on conflict (upload, number) do update set size = excluded.size",
+            )
+            .bind(id.as_str())
+            .bind(number.get())
+            .bind(integer(*size))
+            .execute(&mut *tx)
+            .await?;
+        }
+        tx.commit().await?;
+        Ok(true)
+    }
+
     /// The ETag of a part, and the hash of all bytes up to its end.
     pub(super) async fn hash_after(
         &self,
@@ -143,15 +235,6 @@ impl Ledger {
             Ok((row.try_get("etag")?, state.as_deref().and_then(Hasher::from_state)))
         })
         .transpose()
-    }
-
-    /// The bytes of all parts but this one.
-    pub(super) async fn size_without(&self, id: &UploadId, number: PartNumber) -> Result<u64> {
-        let sum = sqlx::query_scalar::<_, i64>(
-            "select coalesce(sum(size), 0) from parts where upload = ? and number <> ?",
-        );
-        let sum = sum.bind(id.as_str()).bind(number.get()).fetch_one(&self.pool).await?;
-        u64::try_from(sum).map_err(decode)
     }
 
     /// Notes a part, in place of one with the same number. `hash` counts only while `after` is still the ETag of the
@@ -248,26 +331,37 @@ impl Ledger {
         Ok(())
     }
 
-    /// Notes that the object has the digest. False when the session is no longer being completed.
-    pub(super) async fn verified(&self, id: &UploadId, object: &ObjectKey, size: u64) -> Result<bool> {
+    /// Notes that the object has the digest, if its uploader has room for it: from here on it will be a blob. False
+    /// when the session is no longer being completed.
+    pub(super) async fn verified(
+        &self,
+        session: &Session,
+        digest: &Digest,
+        object: &Object,
+    ) -> std::result::Result<bool, UploadError> {
+        let mut tx = database::write(&self.pool).await?;
+        // Now alone: of two completions at once only one gets the last room.
+        quota::check(&mut tx, session, digest, object.size).await?;
         let verified = sqlx::query(
             "update uploads set state = 'verified', object_key = ?, size = ?
              where id = ? and state in ('completing', 'verified')",
         );
-        let verified = verified.bind(object.as_str()).bind(integer(size)).bind(id.as_str());
-        Ok(verified.execute(&self.pool).await?.rows_affected() == 1)
+        let verified =
+            verified.bind(object.key.as_str()).bind(integer(object.size)).bind(session.id.as_str());
+        let verified = verified.execute(&mut *tx).await?.rows_affected() == 1;
+        tx.commit().await?;
+        Ok(verified)
     }
 
-    /// Makes the object the blob, unless the blob is there (`object` is `None`), and ends the session. False when the
-    /// session has ended meanwhile.
+    /// Ends the session with the blob in its place. False when the session has ended meanwhile.
     pub(super) async fn complete(
         &self,
         session: &Session,
         digest: &Digest,
-        object: Option<&ObjectKey>,
+        place: Place<'_>,
         size: u64,
         now: i64,
-    ) -> Result<bool> {
+    ) -> std::result::Result<bool, UploadError> {
         let mut tx = database::write(&self.pool).await?;
         let completed = sqlx::query(
             "update uploads set state = 'completed', size = ?, used = ?
@@ -277,22 +371,34 @@ impl Ledger {
         if completed.execute(&mut *tx).await?.rows_affected() == 0 {
             return Ok(false);
         }
-        if let Some(object) = object {
-            sqlx::query(
-                "insert into blobs (digest, object_key, size, verified_at) values (?, ?, ?, ?)
-                 on conflict (digest) do update
-                 set object_key = excluded.object_key, size = excluded.size, verified_at = excluded.verified_at,
-                 unused_since = null",
-            )
-            .bind(digest.to_string())
-            .bind(object.as_str())
-            .bind(integer(size))
-            .bind(now)
-            .execute(&mut *tx)
-            .await?;
+        if matches!(place, Place::Present | Place::Pending(_)) {
+            quota::check(&mut tx, session, digest, size).await?;
+        }
+        match place {
+            Place::Present => {}
+            Place::Verified(key) => put_blob(&mut tx, digest, key, size, now, now).await?,
+            Place::Trusted(key) => put_blob(&mut tx, digest, key, size, now, 0).await?,
+            Place::Pending(object) => {
+                sqlx::query(
+                    "insert into pending (upload, storage_upload, digest, uploader, object_key, size, added)
+                     values (?, ?, ?, ?, ?, ?, ?)",
+                )
+                .bind(session.id.as_str())
+                .bind(&session.storage_upload.0)
+                .bind(digest.to_string())
+                .bind(session.uploader.as_str())
+                .bind(object.key.as_str())
+                .bind(integer(object.size))
+                .bind(now)
+                .execute(&mut *tx)
+                .await?;
+            }
         }
         claim(&mut tx, digest, &session.uploader, session.repository.as_ref()).await?;
-        sqlx::query("delete from parts where upload = ?").bind(session.id.as_str()).execute(&mut *tx).await?;
+        for table in ["parts", "promised"] {
+            let rows = sqlx::AssertSqlSafe(format!("delete from {table} where upload = ?"));
+            sqlx::query(rows).bind(session.id.as_str()).execute(&mut *tx).await?;
+        }
         tx.commit().await?;
         Ok(true)
     }
@@ -316,10 +422,27 @@ impl Ledger {
         rows.iter().map(Session::read).collect()
     }
 
-    /// Whether a session uses this upload of the storage.
+    /// Objects in whose place another one was put.
+    pub(super) async fn superseded(&self) -> Result<Vec<ObjectKey>> {
+        let rows = sqlx::query("select object_key from superseded limit 1000").fetch_all(&self.pool).await?;
+        rows.iter().map(object_key).collect()
+    }
+
+    /// Notes that such an object is gone.
+    pub(super) async fn forget_superseded(&self, key: &ObjectKey) -> Result<()> {
+        let forgotten = sqlx::query("delete from superseded where object_key = ?").bind(key.as_str());
+        forgotten.execute(&self.pool).await?;
+        Ok(())
+    }
+
+    /// Whether this upload of the storage is needed: by a session, or as a blob that waits or is in quarantine.
     pub(super) async fn knows(&self, upload: &StorageUpload) -> Result<bool> {
-        let known = sqlx::query_scalar::<_, i64>("select 1 from uploads where storage_upload = ?");
-        Ok(known.bind(&upload.0).fetch_optional(&self.pool).await?.is_some())
+        let known = sqlx::query_scalar::<_, i64>(
+            "select exists (select 1 from uploads where storage_upload = ?1)
+             or exists (select 1 from pending where storage_upload = ?1)
+             or exists (select 1 from quarantine where storage_upload = ?1 and removed is null)",
+        );
+        Ok(known.bind(&upload.0).fetch_one(&self.pool).await? == 1)
     }
 
     /// Where a blob is, and its size. To ask is to use it: it is not removed as unused for a while.

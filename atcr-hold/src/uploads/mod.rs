@@ -5,6 +5,10 @@
 //! digest is known without reading the blob again, unless parts came out of order, the final digest uses another
 //! algorithm, or the machine was restarted meanwhile (what was not yet on the disk may then be gone). A blob gets its
 //! name only when the digest is right.
+//!
+//! Where the storage takes parts from the uploader directly, nothing is hashed on the way. Such a blob waits in a queue
+//! in the database ([`pending`]), visible to its uploader alone, until the hold has read it back ([`verifier`]). What
+//! then is not what was said goes into quarantine.
 
 mod blobs;
 mod body;
@@ -12,20 +16,27 @@ mod claims;
 mod complete;
 mod error;
 mod ledger;
+mod pending;
+mod quota;
 mod receive;
 mod sweep;
+mod verification;
+mod verifier;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use atcr_auth::Clock;
 use sqlx::SqlitePool;
+use tokio::sync::Notify;
 
-pub(crate) use blobs::Blob;
+pub(crate) use blobs::{Blob, Found};
 pub(crate) use error::UploadError;
 use ledger::Ledger;
-pub(crate) use receive::NewUpload;
+pub(crate) use receive::{NewUpload, PartRequests};
 pub use sweep::Swept;
+pub use verification::{Verification, Verify};
+pub(crate) use verifier::worker_name;
 
 use crate::storage::ObjectStorage;
 
@@ -36,6 +47,9 @@ pub(crate) struct Uploads {
     ledger: Ledger,
     clock: Clock,
     limits: UploadLimits,
+    verification: Verification,
+    /// Wakes those that verify.
+    added: Arc<Notify>,
 }
 
 /// What an upload may cost.
@@ -56,9 +70,20 @@ impl Uploads {
         pool: SqlitePool,
         clock: Clock,
         limits: UploadLimits,
+        verification: Verification,
     ) -> Result<Self, sqlx::Error> {
         let ledger = Ledger::open(pool).await?;
-        Ok(Self { storage, ledger, clock, limits })
+        Ok(Self { storage, ledger, clock, limits, verification, added: Arc::default() })
+    }
+
+    /// Frees what a process that has ended was verifying. Only for who has the database alone.
+    pub(crate) async fn free_all(&self) -> Result<(), sqlx::Error> {
+        self.ledger.free_all().await
+    }
+
+    /// When blobs are verified.
+    pub(crate) fn verification(&self) -> Verification {
+        self.verification
     }
 
     /// The storage.

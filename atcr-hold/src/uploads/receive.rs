@@ -1,9 +1,10 @@
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use atcr_core::Source;
 use atcr_core::blob_store::ByteStream;
 use atcr_core::methods::UploadId;
-use atcr_core::oci::{Algorithm, Hasher, RepositoryName};
+use atcr_core::oci::{Algorithm, Digest, Hasher, RepositoryName};
 use atcr_core::syntax::Did;
 use data_encoding::BASE64URL_NOPAD;
 
@@ -21,6 +22,21 @@ pub(crate) struct NewUpload {
     pub(crate) size: Option<u64>,
     /// The uploader's repository that it is for.
     pub(crate) repository: Option<RepositoryName>,
+    /// The digest, where it is known.
+    pub(crate) digest: Option<Digest>,
+    /// How many bytes the uploader may store at the hold.
+    pub(crate) allowed: Option<u64>,
+}
+
+/// Parts that an uploader asks addresses for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PartRequests {
+    /// The first.
+    pub(crate) first: PartNumber,
+    /// How many, from that on.
+    pub(crate) count: NonZeroU32,
+    /// The bytes of each, where that is known.
+    pub(crate) size: Option<u64>,
 }
 
 /// 192 random bits, so that it cannot be guessed.
@@ -38,6 +54,7 @@ impl Uploads {
         {
             return Err(UploadError::TooLarge { limit });
         }
+        let allowed = self.check_quota_at_start(uploader, new.digest.as_ref(), new.size, new.allowed).await?;
         let id = random_id().map_err(UploadError::Internal)?;
         let session = Session {
             id,
@@ -45,6 +62,8 @@ impl Uploads {
             storage_upload: self.storage.begin_upload().await?,
             algorithm: new.algorithm.unwrap_or(Algorithm::Sha256),
             repository: new.repository,
+            direct: false,
+            allowed,
             state: State::Open,
         };
         self.ledger.insert(&session, self.clock.unix()).await?;
@@ -78,17 +97,43 @@ impl Uploads {
         known.ok_or(UploadError::PartNumber { number, most })
     }
 
-    /// Where the uploader sends a part directly; `None` when it has to go through the hold.
-    pub(crate) async fn part_request(
+    /// Where the uploader sends parts directly; `None` when they have to go through the hold.
+    pub(crate) async fn part_requests(
         &self,
         caller: &Did,
         id: &UploadId,
-        number: PartNumber,
+        parts: PartRequests,
         life: Duration,
-    ) -> Result<Option<SignedRequest>, UploadError> {
-        let session = self.open_session(id, Some(caller)).await?;
-        self.ledger.touch(id, self.clock.unix()).await?;
-        Ok(self.storage.presign_part(&session.storage_upload, number, life).await?)
+        allowed: Option<u64>,
+    ) -> Result<Option<Vec<(PartNumber, SignedRequest)>>, UploadError> {
+        let mut session = self.open_session(id, Some(caller)).await?;
+        if session.allowed.is_some() != allowed.is_some() || session.allowed < allowed {
+            self.ledger.allow(id, allowed).await?;
+            session.allowed = allowed;
+        }
+        let most = self.storage.capabilities().max_parts;
+        let last = parts.first.saturating_add(parts.count.get() - 1).get().min(most);
+        let sizes: Vec<(PartNumber, Option<u64>)> = (parts.first.get()..=last)
+            .filter_map(PartNumber::new)
+            .map(|number| (number, parts.size))
+            .collect();
+        self.check_quota_of_parts(&session, &sizes).await?;
+        if !self.storage.capabilities().presign {
+            self.ledger.touch(id, self.clock.unix()).await?;
+            return Ok(None);
+        }
+        // Before an address exists: from then on only reading back tells what the parts are.
+        if !self.ledger.promise(id, &sizes, self.clock.unix()).await? {
+            return Err(UploadError::UnknownUpload);
+        }
+        let mut requests = Vec::with_capacity(sizes.len());
+        for (number, _) in sizes {
+            match self.storage.presign_part(&session.storage_upload, number, life).await? {
+                Some(request) => requests.push((number, request)),
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(requests))
     }
 
     /// Takes in a part, of any size, which may be known beforehand. When this fails nothing of it counts, and what was there before still does.
@@ -108,13 +153,14 @@ impl Uploads {
                 None => (None, None),
             },
         };
-        let room = match self.limits.max_blob_size {
-            Some(limit) => {
-                let others = self.ledger.size_without(id, number).await?;
-                Some(Room { left: limit.saturating_sub(others), limit })
-            }
-            None => None,
-        };
+        let mut rooms = Vec::with_capacity(2);
+        if let Some(limit) = self.limits.max_blob_size {
+            let others = self.ledger.size_without(id, number).await?;
+            rooms.push(Room::Blob { left: limit.saturating_sub(others), limit });
+        }
+        let quota = self.quota_left(&session, number, number).await?;
+        rooms.extend(quota.map(|(used, allowed)| Room::Quota { used, allowed }));
+        let room = Room::least(rooms);
         let mut intake = PartIntake::new(body, hasher, room, self.limits.silence);
         let part = {
             let mut putting = self.storage.put_part(&session.storage_upload, number, size, &mut intake);

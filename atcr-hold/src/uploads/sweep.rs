@@ -3,6 +3,10 @@ use atcr_core::syntax::Did;
 
 use super::ledger::{Session, State};
 use super::{UploadError, Uploads};
+use crate::storage::Object;
+
+/// How long quarantined bytes are kept for the operator to look at, in seconds.
+const QUARANTINE: i64 = 7 * 24 * 3600;
 
 /// Sessions removed between two looks at the list.
 const STEP: u32 = 100;
@@ -17,6 +21,8 @@ pub struct Swept {
     pub orphans: u64,
     /// Blobs that nobody has any more.
     pub blobs: u64,
+    /// Bytes that were a week in quarantine.
+    pub quarantined: u64,
 }
 
 impl Uploads {
@@ -38,6 +44,21 @@ impl Uploads {
         Ok(())
     }
 
+    async fn sweep_quarantine(&self) -> Result<u64, UploadError> {
+        let now = self.clock.unix();
+        let mut removed = 0;
+        for (id, upload, key) in self.ledger.stale_quarantine(now.saturating_sub(QUARANTINE)).await? {
+            if upload.0.is_empty() {
+                self.storage.delete(&key).await?;
+            } else {
+                self.storage.abort_upload(&upload).await?;
+            }
+            self.ledger.emptied(id, now).await?;
+            removed += 1;
+        }
+        Ok(removed)
+    }
+
     /// Removes what was not used for as long as a session may lie idle, uploads of the storage that a process that
     /// ended at the wrong moment left without a session, and blobs that nobody has. The index of the layer records
     /// must be up to date.
@@ -49,10 +70,15 @@ impl Uploads {
             let sessions = self.ledger.idle(before, STEP).await?;
             let step = sessions.len();
             for session in sessions {
-                if matches!(session.state, State::Completed { .. }) {
-                    self.ledger.remove(&session.id).await?;
-                } else {
-                    self.throw_away(&session).await?;
+                match &session.state {
+                    State::Completed { .. } => self.ledger.remove(&session.id).await?,
+                    // The object is right, and may be in its place already, where nothing finds it but this row.
+                    State::Verified { digest, object, size } => {
+                        let object = Object { key: object.clone(), size: *size };
+                        self.place(&session, digest, object).await?;
+                        self.ledger.remove(&session.id).await?;
+                    }
+                    _ => self.throw_away(&session).await?,
                 }
                 swept.sessions += 1;
             }
@@ -66,7 +92,12 @@ impl Uploads {
                 swept.orphans += 1;
             }
         }
+        for key in self.ledger.superseded().await? {
+            self.storage.delete(&key).await?;
+            self.ledger.forget_superseded(&key).await?;
+        }
         swept.blobs = self.sweep_blobs().await?;
+        swept.quarantined = self.sweep_quarantine().await?;
         Ok(swept)
     }
 }

@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use atcr_core::methods::{DeleteBlob, Nothing, error_name};
 use atcr_core::oci::{ByteRange, Digest, RepositoryName};
+use atcr_core::syntax::Did;
 use atcr_pds::xrpc::{Params, XrpcError};
 use axum::Json;
 use axum::body::Body;
@@ -21,7 +22,7 @@ use super::{DOCKER_CONTENT_DIGEST, range};
 use crate::Hold;
 use crate::access::{Action, Use};
 use crate::signed_url::{Grant, LIFE};
-use crate::uploads::Blob;
+use crate::uploads::{Blob, Found};
 
 /// How long an address of the storage's is good.
 const STORE_LIFE: Duration = Duration::from_secs(LIFE.unsigned_abs());
@@ -43,18 +44,34 @@ pub(super) async fn get_blob(
         let answer = hold.inner.pds.clone().oneshot(Request::from_parts(parts, body)).await;
         return Ok(answer.unwrap_or_else(|never| match never {}));
     };
-    let public = may_read(&hold, &params, &parts, &digest).await?;
+    let mut reader = may_read(&hold, &params, &parts, &digest).await?;
     // An addition of atcr: as one of the owner's repositories sees it.
     if let Some(repository) = params.optional::<RepositoryName>("repository")?
         && hold.inner.uploads.withdrawn(&digest, &params.required("did")?, &repository).await?
     {
         return Err(missing(&digest));
     }
-    let blob = hold.inner.uploads.find(&digest).await?.ok_or_else(|| missing(&digest))?;
-    match params.optional::<String>("method")? {
-        Some(method) => address(&hold, &digest, &method).await,
-        None => content(&hold, blob, public, &parts).await,
+    let uploads = &hold.inner.uploads;
+    let mut found = uploads.find_for(&digest, reader.caller.as_ref()).await?;
+    if found.is_none() && reader.caller.is_none() && uploads.is_disputed(&digest).await? {
+        // Only here it matters who asks a public hold.
+        let caller = hold.inner.tokens.caller(GET_BLOB, &parts.headers, Use::Repeatable).await;
+        reader.caller = caller.ok();
+        found = uploads.find_for(&digest, reader.caller.as_ref()).await?;
     }
+    let found = found.ok_or_else(|| missing(&digest))?;
+    match params.optional::<String>("method")? {
+        Some(method) => address(&hold, &found, &reader, &method).await,
+        None => content(&hold, &found, &reader, &parts).await,
+    }
+}
+
+/// Who reads a blob.
+struct Reader {
+    /// Whether anyone may.
+    public: bool,
+    /// The account, where that is known.
+    caller: Option<Did>,
 }
 
 /// `io.atcr.hold.deleteBlob`
@@ -78,7 +95,7 @@ fn text(text: String) -> Result<HeaderValue, XrpcError> {
 }
 
 /// Where the bytes can be had with a request of this method, as JSON.
-async fn address(hold: &Hold, digest: &Digest, method: &str) -> Result<Response, XrpcError> {
+async fn address(hold: &Hold, found: &Found, reader: &Reader, method: &str) -> Result<Response, XrpcError> {
     let method = match method.to_ascii_uppercase().as_str() {
         "GET" => Method::GET,
         "HEAD" => Method::HEAD,
@@ -88,24 +105,32 @@ async fn address(hold: &Hold, digest: &Digest, method: &str) -> Result<Response,
             return Err(XrpcError::invalid_request(message));
         }
     };
-    let url = match hold.inner.uploads.address(digest, STORE_LIFE).await? {
+    let url = match hold.inner.uploads.address(found, STORE_LIFE).await? {
         // A store's address is signed for one method.
         Some(url) if method == Method::GET => url,
-        _ => own_address(hold, digest, &method),
+        _ => own_address(hold, found, reader, &method),
     };
     Ok(([(CACHE_CONTROL, "no-store")], Json(json!({"url": url}))).into_response())
 }
 
 /// The bytes, some of them, or where the storage gives them.
-async fn content(hold: &Hold, blob: Blob, public: bool, request: &Parts) -> Result<Response, XrpcError> {
-    let Blob { digest, size } = blob;
+async fn content(
+    hold: &Hold,
+    found: &Found,
+    reader: &Reader,
+    request: &Parts,
+) -> Result<Response, XrpcError> {
+    let Blob { digest, size } = found.blob;
     let etag = text(format!("\"{digest}\""))?;
     let unchanged = request.headers.get_all(IF_NONE_MATCH).iter().any(|known| *known == etag);
     let wanted = range::requested(&request.headers, &etag);
     let mut headers = HeaderMap::new();
     headers.insert(ETAG, etag);
-    let cache =
-        if public { "public, max-age=31536000, immutable" } else { "private, max-age=31536000, immutable" };
+    let cache = match (found.verified, reader.public) {
+        (false, _) => "private, no-store",
+        (true, true) => "public, max-age=31536000, immutable",
+        (true, false) => "private, max-age=31536000, immutable",
+    };
     headers.insert(CACHE_CONTROL, HeaderValue::from_static(cache));
     if unchanged {
         return Ok((StatusCode::NOT_MODIFIED, headers).into_response());
@@ -121,7 +146,7 @@ async fn content(hold: &Hold, blob: Blob, public: bool, request: &Parts) -> Resu
         headers.insert(CONTENT_LENGTH, size.into());
         return Ok((headers, Body::empty()).into_response());
     }
-    if let Some(url) = hold.inner.uploads.address(&digest, STORE_LIFE).await? {
+    if let Some(url) = hold.inner.uploads.address(found, STORE_LIFE).await? {
         let headers = [(LOCATION, text(url.into())?), (CACHE_CONTROL, HeaderValue::from_static("no-store"))];
         return Ok((StatusCode::TEMPORARY_REDIRECT, headers).into_response());
     }
@@ -138,38 +163,56 @@ async fn content(hold: &Hold, blob: Blob, public: bool, request: &Parts) -> Resu
         headers.insert(CONTENT_RANGE, text(format!("bytes {}-{}/{size}", range.start, range.end - 1))?);
     }
     headers.insert(CONTENT_LENGTH, range.len().into());
-    let body = hold.inner.uploads.read(&digest, range).await?.ok_or_else(|| missing(&digest))?;
+    let body = hold.inner.uploads.read(found, range).await?;
     Ok((status, headers, Body::from_stream(body)).into_response())
 }
 
-/// Refuses who may not read the blob; otherwise whether anyone may.
+/// Refuses who may not read the blob.
 ///
 /// On a public hold nothing that the request shows is looked at: clients of registries send the registry's token
 /// along when they are redirected to a hold on the same host.
-async fn may_read(hold: &Hold, params: &Params, request: &Parts, digest: &Digest) -> Result<bool, XrpcError> {
-    if hold.inner.roster.public().await? {
-        return Ok(true);
+async fn may_read(
+    hold: &Hold,
+    params: &Params,
+    request: &Parts,
+    digest: &Digest,
+) -> Result<Reader, XrpcError> {
+    let public = hold.inner.roster.public().await?;
+    let uploader: Option<Did> = params.optional("uploader")?;
+    if public && uploader.is_none() {
+        return Ok(Reader { public, caller: None });
     }
     if let Some(signature) = params.optional::<String>("signature")? {
         let expires: i64 = params.required("expires")?;
         let (signer, now) = (&hold.inner.signer, hold.inner.clock.unix());
-        let grant = Grant::Blob(digest);
+        let grant = match &uploader {
+            Some(uploader) => Grant::OwnBlob(digest, uploader),
+            None => Grant::Blob(digest),
+        };
         let mut checked = signer.check(&request.method, grant, expires, &signature, now);
         if request.method == Method::HEAD && checked.is_err() {
             // Who may read the bytes may know how many there are.
             checked = signer.check(&Method::GET, grant, expires, &signature, now);
         }
         checked?;
-    } else {
-        let caller = hold.inner.tokens.caller(GET_BLOB, &request.headers, Use::Repeatable).await?;
-        hold.inner.tokens.allow(&caller, Action::Read).await?;
+        return Ok(Reader { public, caller: uploader });
     }
-    Ok(false)
+    let caller = hold.inner.tokens.caller(GET_BLOB, &request.headers, Use::Repeatable).await?;
+    hold.inner.tokens.allow(&caller, Action::Read).await?;
+    Ok(Reader { public, caller: Some(caller) })
 }
 
-fn own_address(hold: &Hold, digest: &Digest, method: &Method) -> url::Url {
+fn own_address(hold: &Hold, found: &Found, reader: &Reader, method: &Method) -> url::Url {
+    let digest = &found.blob.digest;
     let mut url = hold.public_url().clone();
     url.set_path(&format!("/xrpc/{GET_BLOB}"));
     url.query_pairs_mut().append_pair("did", hold.did().as_str()).append_pair("cid", &digest.to_string());
-    hold.inner.signer.sign(url, method, Grant::Blob(digest), hold.inner.clock.unix())
+    let grant = match &reader.caller {
+        Some(uploader) if !found.verified => {
+            url.query_pairs_mut().append_pair("uploader", uploader.as_str());
+            Grant::OwnBlob(digest, uploader)
+        }
+        _ => Grant::Blob(digest),
+    };
+    hold.inner.signer.sign(url, method, grant, hold.inner.clock.unix())
 }

@@ -17,6 +17,8 @@ impl From<UploadError> for XrpcError {
                 (StatusCode::BAD_REQUEST, error_name::MISSING_PARTS)
             }
             UploadError::DigestMismatch { .. } => (StatusCode::BAD_REQUEST, error_name::INVALID_DIGEST),
+            UploadError::Quarantined { .. } => (StatusCode::GONE, error_name::BLOB_QUARANTINED),
+            UploadError::QuotaExceeded { .. } => (StatusCode::FORBIDDEN, error_name::QUOTA_EXCEEDED),
             UploadError::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "BlobTooLarge"),
             UploadError::PartSize { .. } | UploadError::Interrupted(_) => {
                 (StatusCode::BAD_REQUEST, error_name::UPLOAD_FAILED)

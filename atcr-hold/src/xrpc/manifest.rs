@@ -2,7 +2,7 @@ use atcr_core::methods::{
     GetLayersForManifestOutput, NotifiedManifest, NotifyManifest, NotifyManifestOutput, Operation, error_name,
 };
 use atcr_core::oci::{Digest, MediaType};
-use atcr_core::syntax::AtUri;
+use atcr_core::syntax::{AtUri, Did};
 use atcr_pds::xrpc::{Params, XrpcError};
 use axum::Json;
 use axum::extract::{Request, State};
@@ -12,6 +12,7 @@ use super::input::call;
 use crate::Hold;
 use crate::access::{Action, Use};
 use crate::repo::NewLayer;
+use crate::uploads::{Found, UploadError};
 
 /// What the lexicon has room for in the media type of a layer, in bytes.
 const MAX_MEDIA_TYPE: usize = 128;
@@ -28,7 +29,11 @@ pub(super) async fn notify(
                 let message = format!("the manifest is of {}, but the token is of {caller}", input.user_did);
                 return Err(XrpcError::new(StatusCode::FORBIDDEN, error_name::USER_MISMATCH, message));
             }
-            let layers = stored(&hold, &input.manifest).await?;
+            let layers = stored(&hold, &caller, &input.manifest).await?;
+            hold.inner.repo.refresh_index().await?;
+            let allowed = hold.inner.roster.allowed(&caller).await?;
+            let sizes: Vec<(Digest, u64)> = layers.iter().map(|layer| (layer.digest, layer.size)).collect();
+            hold.inner.uploads.check_quota_of_manifest(&caller, &sizes, allowed).await?;
             let (digest, repository) = (&input.manifest_digest, &input.repository);
             let digests: Vec<Digest> = layers.iter().map(|layer| layer.digest).collect();
             hold.inner.uploads.claim(&digests, &caller, repository).await?;
@@ -55,12 +60,17 @@ pub(super) async fn notify(
 }
 
 /// The blobs of a manifest that are in this hold, with the sizes that they have here; others may be in another hold.
-async fn stored(hold: &Hold, manifest: &NotifiedManifest) -> Result<Vec<NewLayer>, XrpcError> {
+/// What the caller uploaded counts before it is verified, and does not when it was found to be something else.
+async fn stored(hold: &Hold, caller: &Did, manifest: &NotifiedManifest) -> Result<Vec<NewLayer>, XrpcError> {
     let config = manifest.config.iter().map(|config| (config.digest, config_media_type(manifest)));
     let layers = manifest.layers.iter().map(|layer| (layer.digest, layer.media_type.as_str()));
     let mut stored = Vec::new();
     for (digest, media_type) in config.chain(layers) {
-        if let Some(blob) = hold.inner.uploads.find(&digest).await? {
+        let found = match hold.inner.uploads.find_for(&digest, Some(caller)).await {
+            Err(UploadError::Quarantined { .. }) => None,
+            found => found?,
+        };
+        if let Some(Found { blob, .. }) = found {
             let fits = !media_type.is_empty() && media_type.len() <= MAX_MEDIA_TYPE;
             let media_type = if fits { media_type } else { "application/octet-stream" };
             stored.push(NewLayer { digest, size: blob.size, media_type: media_type.to_owned() });

@@ -11,7 +11,7 @@ mod upload;
 
 use atcr_core::methods::{
     AbortUpload, CompleteUpload, DeleteBlob, GetLayersForManifest, GetPartUploadUrl, GetQuota,
-    InitiateUpload, ListTiers, Method as _, NotifyManifest, RequestCrew, UploadPart,
+    InitiateUpload, ListTiers, Method as _, NotifyManifest, RequestCrew, UpdateCrewTier, UploadPart,
 };
 use atcr_pds::xrpc::{procedure, query};
 use axum::Router;
@@ -45,6 +45,7 @@ pub(crate) fn router(hold: &Hold) -> Router {
         .route(&path(RequestCrew::NSID), procedure(crew::request))
         .route(&path(GetQuota::NSID), query(quota::quota))
         .route(&path(ListTiers::NSID), query(quota::tiers))
+        .route(&path(UpdateCrewTier::NSID), procedure(quota::update_tier))
         .route("/xrpc/com.atproto.sync.getBlob", query(blob::get_blob))
         .route("/.well-known/atproto-did", get(own_did))
         .layer(cors)

@@ -1,11 +1,12 @@
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use atcr_core::methods::{
     AbortUpload, AbortUploadOutput, AbortUploadStatus, Capability, CompleteUpload, CompleteUploadOutput,
     CompleteUploadStatus, GetPartUploadUrl, GetPartUploadUrlOutput, InitiateUpload, InitiateUploadOutput,
-    Method as _, PART_NUMBER_HEADER, PartMethod, UPLOAD_ID_HEADER, UploadId, UploadName, UploadPart,
-    UploadPartOutput, error_name,
+    Method as _, PART_NUMBER_HEADER, PartMethod, PartUploadRequest, UPLOAD_ID_HEADER, UploadId, UploadName,
+    UploadPart, UploadPartOutput, error_name,
 };
 use atcr_core::oci::Digest;
 use atcr_pds::xrpc::{Params, XrpcError};
@@ -20,8 +21,11 @@ use super::input::{call, call_with_digest};
 use crate::Hold;
 use crate::access::{Action, Use};
 use crate::signed_url::{Grant, LIFE};
-use crate::storage::PartNumber;
-use crate::uploads::NewUpload;
+use crate::storage::{PartNumber, SignedRequest};
+use crate::uploads::{NewUpload, PartRequests, Verify};
+
+/// Requests of parts that one call gives.
+const MOST_PARTS: NonZeroU32 = NonZeroU32::new(100).expect("it is not zero");
 
 pub(super) async fn initiate(
     State(hold): State<Hold>,
@@ -31,13 +35,22 @@ pub(super) async fn initiate(
     hold.inner.tokens.allow(&caller, Action::Write).await?;
     let algorithm = input.digest.digest().map(|digest| digest.algorithm()).or(input.digest_algorithm);
     let uploads = &hold.inner.uploads;
-    let new = NewUpload { algorithm, size: input.size, repository: input.repository };
+    let new = NewUpload {
+        algorithm,
+        size: input.size,
+        repository: input.repository,
+        digest: input.digest.digest(),
+        allowed: hold.inner.roster.allowed(&caller).await?,
+    };
     let upload_id = uploads.initiate(&caller, new).await?;
     let able = uploads.storage().capabilities();
-    let mut capabilities = vec![Capability::DigestVerified];
+    let mut capabilities = vec![Capability::PartsBatch];
     if !able.presign {
         // Every part comes through here.
         capabilities.push(Capability::PartsRecorded);
+    }
+    if !able.presign || uploads.verification().when == Verify::Sync {
+        capabilities.push(Capability::DigestVerified);
     }
     if able.min_part == 0 && able.max_part.is_none() {
         capabilities.push(Capability::PartsAnySize);
@@ -56,28 +69,51 @@ pub(super) async fn part_url(
     let (caller, input) = call::<GetPartUploadUrl>(&hold, request, Use::Repeatable).await?;
     hold.inner.tokens.allow(&caller, Action::Write).await?;
     let uploads = &hold.inner.uploads;
-    let number = uploads.check_number(input.part_number.get().into())?;
+    let first = uploads.check_number(input.part_number.get().into())?;
+    let count = input.count.unwrap_or(NonZeroU32::MIN).min(MOST_PARTS);
+    let parts = PartRequests { first, count, size: input.size };
     let life = Duration::from_secs(LIFE.unsigned_abs());
-    if let Some(signed) = uploads.part_request(&caller, &input.upload_id, number, life).await? {
-        let text = |value: &HeaderValue| value.to_str().unwrap_or_default().to_owned();
-        return Ok(Json(GetPartUploadUrlOutput {
-            url: signed.url,
-            method: if signed.method == Method::POST { PartMethod::Post } else { PartMethod::Put },
-            headers: signed.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect(),
-        }));
+    let allowed = hold.inner.roster.allowed(&caller).await?;
+    let signed = uploads.part_requests(&caller, &input.upload_id, parts, life, allowed).await?;
+    let mut requests: Vec<PartUploadRequest> = if let Some(signed) = signed {
+        signed.into_iter().map(|(_, request)| of_storage(request)).collect()
+    } else {
+        let numbers = (first.get()..first.get().saturating_add(count.get())).filter_map(PartNumber::new);
+        let numbers = numbers.filter(|number| uploads.check_number(number.get().into()).is_ok());
+        numbers.map(|number| of_hold(&hold, &input.upload_id, number)).collect()
+    };
+    let following = requests.split_off(requests.len().min(1));
+    let Some(PartUploadRequest { url, method, headers, etag }) = requests.pop() else {
+        return Err(XrpcError::internal("there is no request for a part"));
+    };
+    Ok(Json(GetPartUploadUrlOutput { url, method, headers, etag, following }))
+}
+
+/// A part that goes to the storage.
+fn of_storage(signed: SignedRequest) -> PartUploadRequest {
+    let text = |value: &HeaderValue| value.to_str().unwrap_or_default().to_owned();
+    PartUploadRequest {
+        url: signed.url,
+        method: if signed.method == Method::POST { PartMethod::Post } else { PartMethod::Put },
+        headers: signed.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect(),
+        etag: signed.etag,
     }
+}
+
+/// A part that comes here.
+fn of_hold(hold: &Hold, upload: &UploadId, number: PartNumber) -> PartUploadRequest {
     let mut url = hold.public_url().clone();
     url.set_path(&format!("/xrpc/{}", UploadPart::NSID));
     url.query_pairs_mut()
-        .append_pair("uploadId", input.upload_id.as_str())
+        .append_pair("uploadId", upload.as_str())
         .append_pair("partNumber", &number.to_string());
-    let grant = Grant::Part(&input.upload_id, number);
+    let grant = Grant::Part(upload, number);
     let url = hold.inner.signer.sign(url, &Method::PUT, grant, hold.inner.clock.unix());
     let headers = [
-        (UPLOAD_ID_HEADER.to_owned(), input.upload_id.to_string()),
+        (UPLOAD_ID_HEADER.to_owned(), upload.to_string()),
         (PART_NUMBER_HEADER.to_owned(), number.to_string()),
     ];
-    Ok(Json(GetPartUploadUrlOutput { url, method: PartMethod::Put, headers: BTreeMap::from(headers) }))
+    PartUploadRequest { url, method: PartMethod::Put, headers: BTreeMap::from(headers), etag: None }
 }
 
 /// One part as raw bytes of any length, by a signed address or with the uploader's token.
@@ -126,7 +162,10 @@ pub(super) async fn complete(
     hold.inner.tokens.allow(&caller, Action::Write).await?;
     let parts: Vec<_> =
         input.parts.iter().map(|part| (part.part_number, part.bare_etag().to_owned())).collect();
-    let blob = hold.inner.uploads.complete(&caller, &input.upload_id, &input.digest, &parts).await?;
+    hold.inner.repo.refresh_index().await?;
+    let allowed = hold.inner.roster.allowed(&caller).await?;
+    let uploads = &hold.inner.uploads;
+    let blob = uploads.complete(&caller, &input.upload_id, &input.digest, &parts, allowed).await?;
     Ok(Json(CompleteUploadOutput { status: CompleteUploadStatus::Completed, digest: blob.digest }))
 }
 

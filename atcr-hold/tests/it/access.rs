@@ -35,11 +35,16 @@ impl World {
 #[tokio::test]
 async fn everyone_may_do_what_the_matrix_says_and_no_more() {
     for public in [true, false] {
-        let world = World::with(|config| config.public = public).await;
+        let world = World::with(|config| {
+            config.public = public;
+            config.appview = Some("did:web:appview.example".parse().unwrap());
+        })
+        .await;
         let digest = world.upload(&world.alice, &bytes(1, 1000)).await;
         let read = if public { 200 } else { 403 };
         let people = [
             ("did:plc:stranger", None, read, 403, 403),
+            ("did:web:appview.example", None, read, 403, 403),
             ("did:plc:nothing", Some(&[][..]), read, 403, 403),
             ("did:plc:reader", Some(&["blob:read"]), 200, 403, 403),
             ("did:plc:writer", Some(&["blob:write"]), 200, 200, 403),
@@ -62,6 +67,11 @@ async fn everyone_may_do_what_the_matrix_says_and_no_more() {
                 json!({"repo": world.hold.did(), "collection": "com.example.note", "record": {"a": 1}});
             let answer = world.post(user, "com.atproto.repo.createRecord", input).await;
             assert_eq!(answer.status, *administer, "{} administers", user.did);
+            let input = json!({"userDid": "did:plc:reader", "tierRank": 0});
+            let tier = world.post(user, "io.atcr.hold.updateCrewTier", input).await.status;
+            // There are no tiers, which the AppView alone is told.
+            let appview = user.did.as_str() == "did:web:appview.example";
+            assert_eq!(tier, if appview { 400 } else { 403 }, "{} sets tiers", user.did);
         }
         assert_eq!(world.blob_as(&world.alice, &digest).await.status, 200);
     }
@@ -184,6 +194,17 @@ async fn a_token_is_for_this_hold_and_this_method() {
 }
 
 #[tokio::test]
+async fn a_caller_whose_key_was_replaced_is_known_by_the_new_one_alone() {
+    let world = World::private().await;
+    let before = world.user("did:plc:carol");
+    world.add_crew(&before, &["blob:write"]).await;
+    assert_eq!(world.writes(&before).await, 200);
+    let after = world.user("did:plc:carol");
+    assert_eq!(world.writes(&after).await, 200);
+    assert_eq!(world.writes(&before).await, 401);
+}
+
+#[tokio::test]
 async fn a_public_hold_looks_at_no_token() {
     let world = World::public().await;
     let digest = world.upload(&world.alice, &bytes(1, 10)).await;
@@ -220,7 +241,9 @@ async fn a_signed_address_reads_one_blob_of_a_private_hold() {
     world.get(&url.replace("expires=1", "expires=2")).await.refused(403, "InvalidSignature");
     let put = url.replace("com.atproto.sync.getBlob", "io.atcr.hold.uploadPart");
     assert_eq!(world.put(&put, "x").await.status, 400);
-    world.clock.advance(Duration::from_secs(15 * 60 + 1));
+    world.clock.advance(Duration::from_secs(15 * 60));
+    assert_eq!(world.get(&url).await.status, 200, "at least a quarter of an hour");
+    world.clock.advance(Duration::from_secs(5 * 60 + 1));
     world.get(&url).await.refused(403, "ExpiredUrl");
 }
 

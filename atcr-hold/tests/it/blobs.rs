@@ -74,7 +74,7 @@ async fn a_storage_that_signs_is_redirected_to() {
     let world = World::on(storage).await;
     let alice = &world.alice;
     let begun = world.post(alice, "io.atcr.hold.initiateUpload", json!({"digest": "x"})).await.ok();
-    assert_eq!(begun["capabilities"], json!(["parts:any-size", "digest:verified"]));
+    assert_eq!(begun["capabilities"], json!(["parts:any-size", "parts:batch"]));
     let upload = begun["uploadId"].as_str().unwrap();
     let input = json!({"uploadId": upload, "partNumber": 1});
     let part = world.post(alice, "io.atcr.hold.getPartUploadUrl", input).await.ok();
@@ -86,28 +86,6 @@ async fn a_storage_that_signs_is_redirected_to() {
     assert_eq!(world.head(&world.blob_path(&digest)).await.status, 200);
     let json = world.get(&format!("{}&method=GET", world.blob_path(&digest))).await.ok();
     assert!(json["url"].as_str().unwrap().starts_with("https://bucket.example/"));
-}
-
-/// What is sent past the hold is read back before it is believed.
-#[tokio::test]
-async fn parts_that_the_hold_has_not_seen_are_verified() {
-    let storage = Arc::new(Faulty::presigning());
-    let world = World::on(storage.clone()).await;
-    for honest in [true, false] {
-        let upload = world.initiate(&world.alice).await;
-        let etag = storage.put_past_the_hold(&bytes(1, 1000)).await;
-        let promised = if honest { bytes(1, 1000) } else { bytes(2, 1000) };
-        let digest = Digest::sha256(&promised);
-        let parts = json!([{"partNumber": 1, "etag": format!("\"{etag}\"")}]);
-        let answer = world.complete(&world.alice, &upload, &digest, parts).await;
-        if honest {
-            answer.ok();
-            assert_eq!(world.get(&world.blob_path(&digest)).await.status, 307);
-        } else {
-            answer.refused(400, "InvalidDigest");
-            world.get(&world.blob_path(&digest)).await.refused(404, "BlobNotFound");
-        }
-    }
 }
 
 #[tokio::test]

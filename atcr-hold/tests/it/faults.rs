@@ -46,13 +46,6 @@ impl Faulty {
         }
         Ok(())
     }
-
-    /// Sends a part of the one open upload directly, as with a signed address.
-    pub(crate) async fn put_past_the_hold(&self, content: &Bytes) -> String {
-        let open = self.inner.list_uploads().await.unwrap().pop().unwrap();
-        let mut body = futures_util::stream::iter([Ok(content.clone())]);
-        self.inner.put_part(&open.upload, PartNumber::MIN, None, &mut body).await.unwrap().etag
-    }
 }
 
 #[async_trait]

@@ -174,9 +174,12 @@ async fn the_index_of_layers_follows_the_repo_and_can_be_lost() {
     let rkey = record["uri"].as_str().unwrap().rsplit('/').next().unwrap();
     let input = json!({"repo": world.hold.did(), "collection": "io.atcr.hold.layer", "rkey": rkey});
     world.post(alice, "com.atproto.repo.deleteRecord", input).await.ok();
+    assert_eq!(world.quota(alice).await, (2, 30), "it is there, and alice uploaded it");
+    let pool = world.database().await;
+    let withdrawn = sqlx::query("update claims set removed = 1 where digest = ?").bind(two.to_string());
+    withdrawn.execute(&pool).await.unwrap();
     assert_eq!(world.quota(alice).await, (1, 10));
 
-    let pool = world.database().await;
     sqlx::query("delete from layers").execute(&pool).await.unwrap();
     sqlx::query("delete from meta where key = 'layers_indexed'").execute(&pool).await.unwrap();
     pool.close().await;

@@ -13,7 +13,10 @@ async fn a_blob_goes_in_by_parts_and_comes_out_whole() {
     let alice = &world.alice;
     let begun =
         world.post(alice, "io.atcr.hold.initiateUpload", json!({"digest": "uploads/temp-1"})).await.ok();
-    assert_eq!(begun["capabilities"], json!(["parts:any-size", "parts:recorded", "digest:verified"]));
+    assert_eq!(
+        begun["capabilities"],
+        json!(["parts:any-size", "parts:recorded", "parts:batch", "digest:verified"])
+    );
     assert!(begun["partSize"].as_u64().unwrap() > 0);
     let upload = begun["uploadId"].as_str().unwrap();
     let content = [bytes(1, 5 << 20), bytes(2, 5 << 20), bytes(3, 12345)];

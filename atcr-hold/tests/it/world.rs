@@ -19,6 +19,7 @@ use tempfile::TempDir;
 use tower::ServiceExt as _;
 use url::Url;
 
+#[derive(Clone)]
 pub(crate) struct User {
     pub(crate) did: Did,
     key: SigningKey,
@@ -26,7 +27,7 @@ pub(crate) struct User {
 
 /// A hold of alice's on a directory of its own, and accounts who can call it.
 pub(crate) struct World {
-    pub(crate) directory: TempDir,
+    pub(crate) directory: Arc<TempDir>,
     pub(crate) clock: Clock,
     resolver: Arc<StaticResolver>,
     pub(crate) alice: User,
@@ -80,7 +81,7 @@ impl World {
     }
 
     pub(crate) async fn with(change: impl FnOnce(&mut HoldConfig)) -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = Arc::new(tempfile::tempdir().unwrap());
         let resolver = Arc::new(StaticResolver::default());
         let (alice, bob) = (user(&resolver, "did:plc:alice"), user(&resolver, "did:plc:bob"));
         let public_url = "http://localhost:5002".parse().unwrap();
@@ -100,6 +101,30 @@ impl World {
         let hold = Hold::open(config.clone(), resolver.clone()).await.unwrap();
         let router = hold.router();
         Self { directory, clock, resolver, alice, bob, config, hold, router }
+    }
+
+    /// Another process of the same hold. It goes before this one.
+    pub(crate) async fn replica(&self) -> Self {
+        let hold = self.open(self.config.clone()).await.unwrap();
+        Self {
+            directory: Arc::clone(&self.directory),
+            clock: self.clock.clone(),
+            resolver: self.resolver.clone(),
+            alice: self.alice.clone(),
+            bob: self.bob.clone(),
+            config: self.config.clone(),
+            router: hold.router(),
+            hold,
+        }
+    }
+
+    pub(crate) async fn open(&self, config: HoldConfig) -> Result<Hold, atcr_hold::HoldError> {
+        Hold::open(config, self.resolver.clone()).await
+    }
+
+    /// The end of this process, while another one goes on.
+    pub(crate) fn killed(self, other: Self) -> (Arc<TempDir>, Self) {
+        (self.directory, other)
     }
 
     pub(crate) fn user(&self, did: &str) -> User {

@@ -1,0 +1,119 @@
+//! Two holds on one data directory and one storage.
+
+use std::collections::BTreeSet;
+
+use atcr_core::oci::Digest;
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use crate::manifests::notification;
+use crate::world::{World, bytes, encoded};
+
+async fn two() -> (World, World) {
+    let one = World::with(|config| {
+        config.public = true;
+        config.allow_all_crew = true;
+        config.replicas = true;
+    })
+    .await;
+    let two = one.replica().await;
+    (one, two)
+}
+
+impl World {
+    async fn layers(&self) -> Vec<Value> {
+        let did = encoded(self.hold.did());
+        let path = "/xrpc/com.atproto.repo.listRecords?collection=io.atcr.hold.layer&limit=100&repo=";
+        self.get(&format!("{path}{did}")).await.ok()["records"].as_array().unwrap().clone()
+    }
+}
+
+#[tokio::test]
+async fn two_replicas_serve_one_upload_between_them_and_one_may_die() {
+    let (one, two) = two().await;
+    let alice = &one.alice;
+    let upload = one.initiate(alice).await;
+    let content: Vec<Bytes> = (0..6).map(|n| bytes(n, 300_000)).collect();
+    for (piece, number) in content.iter().zip(1..) {
+        let replica = if number % 2 == 0 { &two } else { &one };
+        replica.part(alice, &upload, number, piece).await;
+    }
+    let digest = Digest::sha256(&content.concat());
+    // The one that began it is killed before the end.
+    let (directory, two) = one.killed(two);
+    two.complete(&two.alice, &upload, &digest, json!([])).await.ok();
+    assert!(two.get(&two.blob_path(&digest)).await.body == content.concat());
+    let third = two.replica().await;
+    third.complete(&two.alice, &upload, &digest, json!([])).await.ok();
+    assert!(third.get(&third.blob_path(&digest)).await.body == content.concat());
+    drop((two, third, directory));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_write_the_repo_and_it_is_one() {
+    let (one, two) = two().await;
+    let alice = &one.alice;
+    let mut pushes = Vec::new();
+    let mut digests = BTreeSet::new();
+    for n in 0..12 {
+        let digest = one.upload(alice, &bytes(n, 100)).await;
+        digests.insert(digest.to_string());
+        let mut input = notification(alice, &[(digest, 100)], "push");
+        input["manifestDigest"] = json!(Digest::sha256(&n.to_be_bytes()));
+        // Each is told to both, as by a registry that did not get the answer.
+        pushes.push((&one, input.clone()));
+        pushes.push((&two, input));
+    }
+    let pushes = pushes.into_iter().map(|(world, input)| async move {
+        world.post(&world.alice, "io.atcr.hold.notifyManifest", input).await.ok();
+    });
+    futures_util::future::join_all(pushes).await;
+    for world in [&one, &two] {
+        let layers = world.layers().await;
+        let named: BTreeSet<String> =
+            layers.iter().map(|r| r["value"]["digest"].as_str().unwrap().to_owned()).collect();
+        assert_eq!((layers.len(), &named), (12, &digests));
+        let did = encoded(world.hold.did());
+        let path = "/xrpc/com.atproto.repo.listRecords?collection=io.atcr.hold.stats&repo=";
+        let stats = world.get(&format!("{path}{did}")).await.ok();
+        assert_eq!(stats["records"][0]["value"]["pushCount"], 24, "no count is lost");
+    }
+    // One history: every commit follows the one before it.
+    let events = two.hold.repos().events_after(0, 10_000).await.unwrap();
+    let seqs: Vec<u64> = events.iter().map(|event| event.seq).collect();
+    assert!(seqs.is_sorted());
+    let heads: Vec<_> = futures_util::future::join_all(
+        [&one, &two]
+            .map(|world| async { world.hold.repos().info(world.hold.did()).await.unwrap().unwrap().head }),
+    )
+    .await;
+    assert_eq!(heads[0], heads[1]);
+}
+
+#[tokio::test]
+async fn what_one_is_told_the_other_knows_at_once_and_followers_of_both_learn_it() {
+    let (one, two) = two().await;
+    let mut seen = two.hold.repos().subscribe();
+    let before = *seen.borrow_and_update();
+    one.post(&one.bob, "io.atcr.hold.requestCrew", json!({})).await.ok();
+    let again = two.post(&one.bob, "io.atcr.hold.requestCrew", json!({})).await.ok();
+    assert_eq!(again["status"], "already_member");
+    let maintained = two.hold.clone();
+    let maintenance = tokio::spawn(async move { maintained.maintain().await });
+    seen.wait_for(|seq| *seq > before).await.unwrap();
+    one.post(&one.user("did:plc:carol"), "io.atcr.hold.requestCrew", json!({})).await.ok();
+    let newest = *one.hold.repos().subscribe().borrow();
+    seen.wait_for(|seq| *seq >= newest).await.unwrap();
+    let events = two.hold.repos().events_after(before, 100).await.unwrap();
+    assert_eq!(events.last().unwrap().seq, newest);
+    maintenance.abort();
+}
+
+#[tokio::test]
+async fn a_hold_that_is_to_be_alone_does_not_start_beside_replicas() {
+    let (one, _two) = two().await;
+    let mut config = one.config.clone();
+    config.replicas = false;
+    let error = one.open(config).await.unwrap_err();
+    assert!(error.to_string().contains("in use"), "{error}");
+}
