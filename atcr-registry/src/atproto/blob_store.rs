@@ -46,6 +46,7 @@ pub struct HoldBlobStore {
     holds: HoldClient,
     locator: HoldLocator,
     delivery: BlobDelivery,
+    registry: Url,
 }
 
 impl HoldBlobStore {
@@ -54,8 +55,9 @@ impl HoldBlobStore {
         holds: HoldClient,
         locator: HoldLocator,
         delivery: BlobDelivery,
+        registry: Url,
     ) -> Self {
-        Self { identities, holds, locator, delivery }
+        Self { identities, holds, locator, delivery, registry }
     }
 
     /// Asks the holds in turn until one has the blob, the slow way at last. A hold that is down is not the end, but is
@@ -131,7 +133,10 @@ impl BlobStore for HoldBlobStore {
     ) -> Result<BlobContent, StoreError> {
         if self.delivery == BlobDelivery::Redirect {
             let response = self.find(access, digest, BlobRequest::Locate).await?;
-            if let Some(url) = self.location(response).await? {
+            let of_hold = response.url().origin();
+            if let Some(url) = self.location(response).await?
+                && (url.origin() == of_hold || !takes_the_token_along(&self.registry, &url))
+            {
                 return Ok(BlobContent::Redirect(url));
             }
         }
@@ -163,7 +168,8 @@ impl BlobStore for HoldBlobStore {
         };
         let output = self.holds.call::<InitiateUpload>(&hold, caller, &input).await?;
         let kind = kind_of(&output, options.size);
-        HoldUpload::new(hold, output.upload_id, kind, algorithm).write(0)
+        let batch = output.capabilities.contains(&Capability::PartsBatch);
+        HoldUpload::new(hold, output.upload_id, kind, batch, algorithm).write(0)
     }
 
     async fn append(
@@ -181,7 +187,8 @@ impl BlobStore for HoldBlobStore {
         let session = HoldUpload::read(upload)?;
         let part_number = NonZeroU32::MIN.saturating_add(session.parts);
         // Asking where the next part goes changes nothing, and fails when there is no such upload.
-        let input = GetPartUploadUrlInput { upload_id: session.upload_id, part_number, size: None };
+        let input =
+            GetPartUploadUrlInput { upload_id: session.upload_id, part_number, size: None, count: None };
         self.holds.call::<GetPartUploadUrl>(&session.hold, caller(access)?, &input).await?;
         Ok(())
     }
@@ -298,6 +305,14 @@ impl HoldBlobStore {
     }
 }
 
+/// Whether clients that are redirected from the registry to a URL send the registry's token there: those in Go do,
+/// when its host is the registry's or a subdomain of it (moby#50065). Storages that see a token beside the signature in
+/// the URL refuse both; a hold knows better.
+fn takes_the_token_along(registry: &Url, target: &Url) -> bool {
+    let (Some(registry), Some(target)) = (registry.host_str(), target.host_str()) else { return false };
+    target.strip_suffix(registry).is_some_and(|before| before.is_empty() || before.ends_with('.'))
+}
+
 fn range_header(range: RangeRequest) -> String {
     match range {
         RangeRequest::From(start) => format!("bytes={start}-"),
@@ -317,4 +332,20 @@ fn content_range(response: &Response) -> Option<(ByteRange, u64)> {
     let (start, last) = range.split_once('-')?;
     let range = ByteRange { start: start.parse().ok()?, end: last.parse::<u64>().ok()?.checked_add(1)? };
     Some((range, size.parse().ok()?)).filter(|(range, size)| range.start < range.end && range.end <= *size)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_token_goes_along_to_subdomains_only() {
+        let along = |target: &str| {
+            takes_the_token_along(&"https://registry.example/".parse().unwrap(), &target.parse().unwrap())
+        };
+        assert!(along("https://registry.example:9000/bucket/x"));
+        assert!(along("https://s3.registry.example/x") && along("https://a.b.REGISTRY.example/x"));
+        assert!(!along("https://s3.example/x") && !along("https://notregistry.example/x"));
+        assert!(!along("https://example/x") && !along("https://registry.example.org/x"));
+    }
 }

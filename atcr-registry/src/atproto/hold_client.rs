@@ -10,7 +10,7 @@ use atcr_core::oci::Digest;
 use atcr_core::syntax::Did;
 use atcr_core::xrpc::{XrpcClient, XrpcError};
 use atcr_core::{Principal, StoreError};
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use moka::future::Cache;
 use reqwest::Response;
 use url::Url;
@@ -89,7 +89,8 @@ impl HoldClient {
 
     /// Asks for a blob: with HEAD what is known of it, with GET where it is (or, at some holds, the bytes at once).
     ///
-    /// A public hold needs no token; a private one is asked again with one when the caller is somebody.
+    /// A public hold needs no token; a private one is asked again with one when the caller is somebody. So is a hold
+    /// that does not have a blob of the caller's own: one that it has not verified yet it has for its uploader alone.
     pub(super) async fn blob(
         &self,
         hold: &Did,
@@ -98,19 +99,28 @@ impl HoldClient {
         verb: BlobRequest<'_>,
     ) -> Result<Response, StoreError> {
         let client = self.client(hold).await?;
-        let Some(caller) = principal.did().filter(|_| !self.public.contains_key(hold)) else {
-            return self.request_blob(hold, &client, blob, verb).await;
-        };
-        match self.request_blob(hold, &client, blob, verb).await {
-            Err(StoreError::Unauthenticated(_) | StoreError::Denied(_)) => {}
-            Ok(response) => {
-                self.public.insert(hold.clone(), ()).await;
-                return Ok(response);
+        let anonymous = self.request_blob(hold, &client, blob, verb).await;
+        let Some(caller) = principal.did() else { return anonymous };
+        let token = match &anonymous {
+            Err(StoreError::Unauthenticated(_) | StoreError::Denied(_))
+                if !self.public.contains_key(hold) =>
+            {
+                self.token(hold, caller, GET_BLOB).await?
             }
-            other => return other,
-        }
-        let client = client.with_bearer(self.token(hold, caller, GET_BLOB).await?);
-        self.request_blob(hold, &client, blob, verb).await
+            Err(StoreError::NotFound(_)) if *caller == blob.repository.owner => {
+                match self.token(hold, caller, GET_BLOB).await {
+                    Ok(token) => token,
+                    // It is not there, as far as can be known.
+                    Err(_) => return anonymous,
+                }
+            }
+            Err(_) => return anonymous,
+            Ok(_) => {
+                self.public.insert(hold.clone(), ()).await;
+                return anonymous;
+            }
+        };
+        self.request_blob(hold, &client.with_bearer(token), blob, verb).await
     }
 
     async fn request_blob(
@@ -149,7 +159,7 @@ impl HoldClient {
             return Ok(response);
         }
         match status.as_u16() {
-            404 | 410 => return Err(StoreError::NotFound(format!("the blob {digest}"))),
+            404 => return Err(StoreError::NotFound(format!("the blob {digest}"))),
             416 => {
                 let size = response.headers().get(header::CONTENT_RANGE).and_then(|v| v.to_str().ok());
                 let size = size.and_then(|v| v.rsplit_once('/')).and_then(|(_, size)| size.parse().ok());
@@ -159,6 +169,11 @@ impl HoldClient {
         }
         let body = self.egress.read(response, 64 * 1024).await.map_err(failed)?;
         let refusal = client.refusal(GET_BLOB, status, &body);
+        if status == StatusCode::GONE {
+            // What the caller uploaded was not what they said; a client that hears this uploads it again.
+            let why = refusal.message().map(|message| format!(" ({message})")).unwrap_or_default();
+            return Err(StoreError::NotFound(format!("the blob {digest}{why}")));
+        }
         // The way of a PDS to say that a blob is not there.
         if matches!(refusal.name(), Some("BlobNotFound" | "NotFound")) {
             return Err(StoreError::NotFound(format!("the blob {digest}")));

@@ -26,6 +26,9 @@ pub(super) struct HoldUpload {
     /// The hash of the content so far, where the hold does not verify digests.
     #[serde(rename = "s", default, skip_serializing_if = "Option::is_none")]
     pub(super) hash: Option<serde_bytes::ByteBuf>,
+    /// The hold gives the addresses of several parts in one call.
+    #[serde(rename = "b", default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) batch: bool,
     /// The last part is shorter than a part that is not the last may be: nothing can be added any more.
     #[serde(rename = "l", default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) ended: bool,
@@ -66,9 +69,15 @@ impl HoldUpload {
     }
 
     /// A fresh upload.
-    pub(super) fn new(hold: Did, upload_id: UploadId, kind: HoldKind, algorithm: Algorithm) -> Self {
+    pub(super) fn new(
+        hold: Did,
+        upload_id: UploadId,
+        kind: HoldKind,
+        batch: bool,
+        algorithm: Algorithm,
+    ) -> Self {
         let mut upload =
-            Self { hold, upload_id, kind, parts: 0, etags: Vec::new(), hash: None, ended: false };
+            Self { hold, upload_id, kind, parts: 0, etags: Vec::new(), hash: None, batch, ended: false };
         if kind != HoldKind::Streaming {
             upload.keep_hasher(Some(&Hasher::new(algorithm)));
         }

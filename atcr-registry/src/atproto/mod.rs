@@ -20,6 +20,7 @@ use atcr_auth::PdsSessions;
 use atcr_core::did_resolver::IdentityResolver;
 use atcr_core::egress::Egress;
 use atcr_core::syntax::Did;
+use url::Url;
 
 pub use blob_store::{BlobDelivery, HoldBlobStore};
 pub use manifest_store::PdsManifestStore;
@@ -43,17 +44,20 @@ pub struct Network {
     pub default_hold: Did,
     /// How clients get a blob's bytes.
     pub delivery: BlobDelivery,
+    /// Where clients reach the registry. They are not redirected to a storage under the same name, since they would
+    /// send it the registry's token, which storages refuse.
+    pub public_url: Url,
 }
 
 impl Network {
     /// The two stores, which share what they learn about where blobs are.
     pub fn stores(self) -> (PdsManifestStore, HoldBlobStore) {
-        let Self { egress, identities, sessions, default_hold, delivery } = self;
+        let Self { egress, identities, sessions, default_hold, delivery, public_url } = self;
         let reader = PdsReader::new(egress.clone(), identities.clone());
         let locator = HoldLocator::new(reader.clone(), default_hold);
         let holds = HoldClient::new(egress, Arc::clone(identities.dids()), Arc::clone(&sessions));
         let notifier = HoldNotifier::new(holds.clone());
-        let blobs = HoldBlobStore::new(identities.clone(), holds, locator.clone(), delivery);
+        let blobs = HoldBlobStore::new(identities.clone(), holds, locator.clone(), delivery, public_url);
         (PdsManifestStore::new(identities, reader, sessions, locator, notifier), blobs)
     }
 }

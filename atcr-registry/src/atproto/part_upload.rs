@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -5,20 +6,17 @@ use std::time::Duration;
 use super::hold_client::{HoldClient, hold_error};
 use super::hold_upload::{HoldKind, HoldUpload};
 use atcr_core::blob_store::ByteStream;
-use atcr_core::methods::{GetPartUploadUrl, GetPartUploadUrlInput, GetPartUploadUrlOutput};
+use atcr_core::egress::EgressError;
+use atcr_core::methods::{
+    GetPartUploadUrl, GetPartUploadUrlInput, GetPartUploadUrlOutput, PartUploadRequest,
+};
 use atcr_core::oci::Hasher;
 use atcr_core::syntax::Did;
-use atcr_core::xrpc::XrpcClient;
+use atcr_core::xrpc::{XrpcClient, XrpcError};
 use atcr_core::{Source, StoreError};
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use http::{HeaderName, HeaderValue, StatusCode, header};
-
-/// How often a part that is at hand is sent before the upload has failed.
-const ATTEMPTS: u32 = 4;
-
-/// The pause before a part is sent again; it doubles each time.
-const PAUSE: Duration = Duration::from_millis(200);
 
 /// Parts in flight to the storage while the next one fills.
 const PARALLEL_PARTS: usize = 2;
@@ -66,11 +64,14 @@ async fn stream_part(
     let pieces =
         stream::once(std::future::ready(Ok(first))).chain(body).inspect(move |piece| seen.see(piece));
     let number = upload.parts + 1;
-    let result = put_part(holds, caller, upload, number, None, reqwest::Body::wrap_stream(pieces)).await;
+    let addresses = Addresses::new(holds, caller, upload);
+    let target = addresses.of(number, None).await?;
+    let body = reqwest::Body::wrap_stream(pieces);
+    let result = addresses.put(&target, None, body).await.map_err(|failure| failure.into_error(&upload.hold));
     if counter.interrupted() {
         return Err(StoreError::BodyInterrupted("the client went away".into()));
     }
-    result.map_err(PartFailure::into_error)?;
+    result?;
     upload.parts = number;
     Ok(counter.bytes())
 }
@@ -115,6 +116,7 @@ async fn send_parts(
     });
     let first = upload.parts + 1;
     let (ended, session) = (upload.ended, &*upload);
+    let addresses = &Addresses::new(holds, caller, session);
     let sent: Vec<(usize, String)> = cut(body, size)
         .enumerate()
         .map(|(at, part)| async move {
@@ -130,7 +132,7 @@ async fn send_parts(
                 return Err(StoreError::TooLarge { limit: u64::from(MAX_PARTS) * size as u64 });
             }
             let length = part.len();
-            let etag = put_again(holds, caller, session, number, &part).await?;
+            let etag = addresses.send(number, part).await?;
             Ok((length, etag))
         })
         .buffered(PARALLEL_PARTS)
@@ -164,98 +166,138 @@ fn cut(
     })
 }
 
-/// Why a part did not get to its place.
+/// Asks the hold where parts go, for several at once where it can, and sends them there.
+struct Addresses<'a> {
+    holds: &'a HoldClient,
+    caller: &'a Did,
+    upload: &'a HoldUpload,
+    /// Given and not yet used.
+    known: tokio::sync::Mutex<BTreeMap<u32, PartUploadRequest>>,
+}
+
+/// Parts whose addresses are asked for at once: their addresses live for minutes.
+const AT_ONCE: NonZeroU32 = NonZeroU32::new(8).expect("it is not zero");
+
+/// How often a part that is at hand is sent before the upload has failed.
+const ATTEMPTS: u32 = 4;
+
+/// The pause before a part is sent again; it doubles each time.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Why a part was not taken.
 enum PartFailure {
-    /// The hold did not say where it goes.
-    Hold(StoreError),
-    /// The storage did not take it: it may be busy, or the address has expired.
-    Storage(StoreError),
+    /// Nothing came back, or something that is none of the protocol.
+    Error(StoreError),
+    /// The storage refused it.
+    Refused(StatusCode, XrpcError),
 }
 
 impl PartFailure {
-    fn into_error(self) -> StoreError {
+    /// Whether a new address, or another try, may help. Storages answer 400 or 403 to an address whose time is over.
+    fn may_pass(&self) -> bool {
         match self {
-            Self::Hold(error) | Self::Storage(error) => error,
-        }
-    }
-}
-
-/// Sends a part that is at hand, again at a fresh address when the storage does not take it.
-async fn put_again(
-    holds: &HoldClient,
-    caller: &Did,
-    upload: &HoldUpload,
-    number: u32,
-    part: &Bytes,
-) -> Result<String, StoreError> {
-    let mut attempt = 1;
-    loop {
-        let length = Some(part.len() as u64);
-        match put_part(holds, caller, upload, number, length, part.clone().into()).await {
-            Err(PartFailure::Storage(error)) if attempt < ATTEMPTS => {
-                tracing::debug!(%error, number, attempt, "a part is sent again");
-                tokio::time::sleep(PAUSE * 2_u32.pow(attempt - 1)).await;
-                attempt += 1;
+            Self::Error(error) => matches!(error, StoreError::Unavailable { .. }),
+            Self::Refused(status, error) => {
+                let named = |name: &str| error.name() == Some(name);
+                let expired = matches!(status.as_u16(), 400 | 401 | 403) && !named("QuotaExceeded");
+                expired || matches!(status.as_u16(), 408 | 429 | 500 | 502 | 503 | 504)
             }
-            result => return result.map_err(PartFailure::into_error),
+        }
+    }
+
+    fn into_error(self, hold: &Did) -> StoreError {
+        match self {
+            Self::Error(error) => error,
+            Self::Refused(_, error) => hold_error(hold, error),
         }
     }
 }
 
-/// Asks the hold where a part goes and sends it there. Gives the storage's receipt.
-async fn put_part(
-    holds: &HoldClient,
-    caller: &Did,
-    upload: &HoldUpload,
-    number: u32,
-    length: Option<u64>,
-    body: reqwest::Body,
-) -> Result<String, PartFailure> {
-    let hold = &upload.hold;
-    let no_number = || PartFailure::Hold(StoreError::internal("parts are counted from 1"));
-    let part_number = NonZeroU32::new(number).ok_or_else(no_number)?;
-    let input = GetPartUploadUrlInput { upload_id: upload.upload_id.clone(), part_number, size: length };
-    let target = holds.call::<GetPartUploadUrl>(hold, caller, &input).await.map_err(PartFailure::Hold)?;
-    send_to(holds, upload, target, length, body).await.map_err(PartFailure::Storage)
-}
-
-/// Sends a part to the storage.
-async fn send_to(
-    holds: &HoldClient,
-    upload: &HoldUpload,
-    target: GetPartUploadUrlOutput,
-    length: Option<u64>,
-    body: reqwest::Body,
-) -> Result<String, StoreError> {
-    let hold = &upload.hold;
-    let broken = |what: &'static str| StoreError::unavailable(format!("the hold {hold}"), what);
-
-    let method = target.method.as_str().parse().map_err(|_| broken("it gave no HTTP method"))?;
-    let failed = |e| StoreError::unavailable(format!("the storage of the hold {hold}"), e);
-    let mut request = holds.egress().request(method, target.url.clone()).map_err(failed)?;
-    if let Some(length) = length {
-        request = request.header(header::CONTENT_LENGTH, length);
+impl<'a> Addresses<'a> {
+    fn new(holds: &'a HoldClient, caller: &'a Did, upload: &'a HoldUpload) -> Self {
+        Self { holds, caller, upload, known: tokio::sync::Mutex::default() }
     }
-    for (name, value) in &target.headers {
-        let name = HeaderName::from_bytes(name.as_bytes())
-            .map_err(|_| broken("it asked for a header that is none"))?;
-        let value = HeaderValue::from_str(value).map_err(|_| broken("it asked for a header that is none"))?;
-        request = request.header(name, value);
+
+    /// Where a part goes.
+    async fn of(&self, number: u32, size: Option<u64>) -> Result<PartUploadRequest, StoreError> {
+        // Held while the hold is asked: the parts that follow wait for the same answer.
+        let mut known = self.known.lock().await;
+        if let Some(request) = known.remove(&number) {
+            return Ok(request);
+        }
+        let part_number =
+            NonZeroU32::new(number).ok_or_else(|| StoreError::internal("parts are counted from 1"))?;
+        let several = self.upload.batch && self.upload.kind != HoldKind::Streaming;
+        let count = several.then_some(AT_ONCE);
+        let upload_id = self.upload.upload_id.clone();
+        let input = GetPartUploadUrlInput { upload_id, part_number, size: size.filter(|_| !several), count };
+        let answer = self.holds.call::<GetPartUploadUrl>(&self.upload.hold, self.caller, &input).await?;
+        for (number, request) in (number + 1..).zip(answer.following).take(AT_ONCE.get() as usize) {
+            known.insert(number, request);
+        }
+        let GetPartUploadUrlOutput { url, method, headers, etag, .. } = answer;
+        Ok(PartUploadRequest { url, method, headers, etag })
     }
-    let response = holds.egress().send(request.body(body)).await.map_err(failed)?;
-    let status = response.status();
-    if matches!(status, StatusCode::OK | StatusCode::CREATED | StatusCode::NO_CONTENT) {
-        let etag =
-            response.headers().get(header::ETAG).and_then(|etag| etag.to_str().ok()).map(str::to_owned);
-        return match etag {
-            Some(etag) => Ok(etag),
-            None if upload.kind == HoldKind::Streaming => Ok(String::new()),
-            None => Err(broken("its storage gave no receipt for a part")),
+
+    /// Sends a part, again by a new address where that may help, and gives the storage's receipt.
+    async fn send(&self, number: u32, part: Bytes) -> Result<String, StoreError> {
+        let length = part.len() as u64;
+        let mut attempt = 1;
+        loop {
+            let target = self.of(number, Some(length)).await?;
+            match self.put(&target, Some(length), part.clone().into()).await {
+                Ok(etag) => return Ok(etag),
+                Err(failure) if attempt < ATTEMPTS && failure.may_pass() => {
+                    // What was given with an address that is over is over as well.
+                    self.known.lock().await.clear();
+                    tracing::debug!(number, attempt, "a part is sent again");
+                    tokio::time::sleep(PAUSE * 2_u32.pow(attempt - 1)).await;
+                    attempt += 1;
+                }
+                Err(failure) => return Err(failure.into_error(&self.upload.hold)),
+            }
+        }
+    }
+
+    async fn put(
+        &self,
+        target: &PartUploadRequest,
+        length: Option<u64>,
+        body: reqwest::Body,
+    ) -> Result<String, PartFailure> {
+        let (hold, egress) = (&self.upload.hold, self.holds.egress());
+        let broken = |what: &'static str| {
+            PartFailure::Error(StoreError::unavailable(format!("the hold {hold}"), what))
         };
+        let failed = |e: EgressError| {
+            PartFailure::Error(StoreError::unavailable(format!("the storage of the hold {hold}"), e))
+        };
+        let method = target.method.as_str().parse().map_err(|_| broken("it has no HTTP method"))?;
+        let mut request = egress.request(method, target.url.clone()).map_err(failed)?;
+        if let Some(length) = length {
+            request = request.header(header::CONTENT_LENGTH, length);
+        }
+        for (name, value) in &target.headers {
+            let name = HeaderName::from_bytes(name.as_bytes())
+                .map_err(|_| broken("it asks for a header that is none"))?;
+            let value =
+                HeaderValue::from_str(value).map_err(|_| broken("it asks for a header that is none"))?;
+            request = request.header(name, value);
+        }
+        let response = egress.send(request.body(body)).await.map_err(failed)?;
+        let status = response.status();
+        if matches!(status, StatusCode::OK | StatusCode::CREATED | StatusCode::NO_CONTENT) {
+            let etag = response.headers().get(header::ETAG).and_then(|etag| etag.to_str().ok());
+            return match etag.map(str::to_owned).or_else(|| target.etag.clone()) {
+                Some(etag) => Ok(etag),
+                None if self.upload.kind == HoldKind::Streaming => Ok(String::new()),
+                None => Err(broken("its storage gave no receipt for a part")),
+            };
+        }
+        let body = egress.read(response, 64 * 1024).await.map_err(failed)?;
+        let storage = XrpcClient::new(egress.clone(), target.url.clone());
+        Err(PartFailure::Refused(status, storage.refusal("a part upload", status, &body)))
     }
-    let body = holds.egress().read(response, 64 * 1024).await.map_err(failed)?;
-    let storage = XrpcClient::new(holds.egress().clone(), target.url);
-    Err(hold_error(hold, storage.refusal("a part upload", status, &body)))
 }
 
 #[cfg(test)]

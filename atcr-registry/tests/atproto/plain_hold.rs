@@ -24,6 +24,16 @@ pub(crate) struct Stored {
     pub(crate) blobs: HashMap<String, Bytes>,
     /// The manifests it was told of.
     pub(crate) notified: Vec<Value>,
+    /// It gives the addresses of several parts in one call.
+    pub(crate) batch: bool,
+    /// How often it was asked for addresses.
+    pub(crate) asked: usize,
+    /// The parts that its storage refuses next, as when the address has expired.
+    pub(crate) refused: Vec<u64>,
+    /// Blobs that it shows to those alone who show a token.
+    pub(crate) unverified: bool,
+    /// What it says of a blob that turned out to be something else.
+    pub(crate) quarantined: Option<String>,
 }
 
 #[derive(Clone)]
@@ -88,16 +98,31 @@ async fn initiate(State(hold): Hold, headers: HeaderMap, Json(input): Json<Value
     let mut stored = hold.stored.lock().unwrap();
     let id = format!("upload-{}", stored.uploads.len());
     stored.uploads.insert(id.clone(), BTreeMap::new());
-    Json(json!({ "uploadId": id })).into_response()
+    let capabilities = if stored.batch { json!(["parts:batch"]) } else { Value::Null };
+    Json(json!({ "uploadId": id, "capabilities": capabilities })).into_response()
 }
 
 async fn part_url(State(hold): Hold, Json(input): Json<Value>) -> Response {
     let id = input["uploadId"].as_str().unwrap();
-    if !hold.stored.lock().unwrap().uploads.contains_key(id) {
+    let mut stored = hold.stored.lock().unwrap();
+    stored.asked += 1;
+    if !stored.uploads.contains_key(id) {
         return refuse("InvalidUploadId");
     }
-    let url = format!("{}/bucket/{id}/{}", hold.url, input["partNumber"]);
-    Json(json!({ "url": url, "method": "PUT", "headers": { "X-Signed": "yes" } })).into_response()
+    let first = input["partNumber"].as_u64().unwrap();
+    let request = |number| {
+        let url = format!("{}/bucket/{id}/{number}", hold.url);
+        json!({ "url": url, "method": "PUT", "headers": { "X-Signed": "yes" } })
+    };
+    let mut answer = request(first);
+    match input["count"].as_u64() {
+        Some(count) if stored.batch => {
+            answer["following"] = (first + 1..first + count).map(request).collect();
+        }
+        Some(_) => return refuse("InvalidRequest"),
+        None => {}
+    }
+    Json(answer).into_response()
 }
 
 async fn put_part(
@@ -109,7 +134,13 @@ async fn put_part(
     if !headers.contains_key("x-signed") || !headers.contains_key(header::CONTENT_LENGTH) {
         return StatusCode::FORBIDDEN.into_response();
     }
-    hold.stored.lock().unwrap().uploads.get_mut(&id).unwrap().insert(part, body);
+    let mut stored = hold.stored.lock().unwrap();
+    if let Some(at) = stored.refused.iter().position(|refused| *refused == part) {
+        stored.refused.remove(at);
+        let expired = "<Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>";
+        return (StatusCode::FORBIDDEN, expired).into_response();
+    }
+    stored.uploads.get_mut(&id).unwrap().insert(part, body);
     [(header::ETAG, format!("\"etag-{id}-{part}\""))].into_response()
 }
 
@@ -143,10 +174,20 @@ async fn notify(State(hold): Hold, Json(input): Json<Value>) -> Json<Value> {
 }
 
 /// A HEAD is answered by the same redirect.
-async fn get_blob(State(hold): Hold, Query(params): Query<HashMap<String, String>>) -> Response {
+async fn get_blob(
+    State(hold): Hold,
+    headers: HeaderMap,
+    Query(params): Query<HashMap<String, String>>,
+) -> Response {
     let digest = &params["cid"];
-    if !hold.stored.lock().unwrap().blobs.contains_key(digest) {
+    let stored = hold.stored.lock().unwrap();
+    let hidden = stored.unverified && !headers.contains_key(header::AUTHORIZATION);
+    if hidden || !stored.blobs.contains_key(digest) {
         return refuse("BlobNotFound");
+    }
+    if let Some(why) = &stored.quarantined {
+        let body = json!({ "error": "BlobQuarantined", "message": why });
+        return (StatusCode::GONE, Json(body)).into_response();
     }
     Redirect::temporary(&format!("{}/bucket/{digest}", hold.url)).into_response()
 }

@@ -128,3 +128,68 @@ async fn a_hold_that_does_not_delete_blobs_is_named() {
     assert!(matches!(&refused, Err(StoreError::Unsupported(message)) if named(message)), "{refused:?}");
     assert_eq!(world.blobs.stat(&access, &digest).await.unwrap().size, 4);
 }
+
+#[tokio::test]
+async fn the_addresses_of_several_parts_are_asked_for_at_once_where_the_hold_gives_them() {
+    let world = World::new().await;
+    let access = world.at("app");
+    world.hold.stored.lock().unwrap().batch = true;
+    let content = content((40 << 20) + 13);
+    let digest = Digest::sha256(&content);
+    let upload = world.blobs.begin(&access, BeginUpload::default()).await.unwrap();
+    let upload = world.blobs.append(&access, upload, body(&content)).await.unwrap();
+    world.blobs.finish(&access, upload, &digest).await.unwrap();
+    let stored = world.hold.stored.lock().unwrap();
+    assert!(stored.blobs[&digest.to_string()] == content);
+    assert_eq!(stored.asked, 1, "for six parts");
+}
+
+#[tokio::test]
+async fn a_part_whose_address_expired_is_sent_again_by_a_new_one() {
+    let world = World::new().await;
+    let access = world.at("app");
+    for (batch, asked) in [(false, 5), (true, 3)] {
+        {
+            let mut stored = world.hold.stored.lock().unwrap();
+            (stored.batch, stored.asked, stored.refused) = (batch, 0, vec![2, 3]);
+        }
+        let content = content((17 << 20) + 13 + usize::from(batch));
+        let digest = Digest::sha256(&content);
+        let upload = world.blobs.begin(&access, BeginUpload::default()).await.unwrap();
+        let upload = world.blobs.append(&access, upload, body(&content)).await.unwrap();
+        world.blobs.finish(&access, upload, &digest).await.unwrap();
+        let stored = world.hold.stored.lock().unwrap();
+        assert!(stored.blobs[&digest.to_string()] == content);
+        assert!(stored.asked <= asked, "asked {} times", stored.asked);
+    }
+    // Not for ever.
+    world.hold.stored.lock().unwrap().refused = vec![1; 10];
+    let upload = world.blobs.begin(&access, BeginUpload::default()).await.unwrap();
+    let refused = world.blobs.append(&access, upload, byte_stream("x")).await;
+    assert!(matches!(refused, Err(StoreError::Denied(_))), "{refused:?}");
+    assert_eq!(world.hold.stored.lock().unwrap().refused.len(), 6);
+}
+
+/// A hold that has not verified a blob yet has it for its uploader alone.
+#[tokio::test]
+async fn a_blob_of_ones_own_is_asked_for_by_name_where_nobody_else_sees_it() {
+    let world = World::new().await;
+    let access = world.at("app");
+    let upload = world.blobs.begin(&access, BeginUpload::default()).await.unwrap();
+    let upload = world.blobs.append(&access, upload, byte_stream("mine")).await.unwrap();
+    let digest = Digest::sha256(b"mine");
+    world.blobs.finish(&access, upload, &digest).await.unwrap();
+    world.hold.stored.lock().unwrap().unverified = true;
+    assert_eq!(world.blobs.stat(&access, &digest).await.unwrap().size, 4);
+    assert!(world.blobs.mount(&access, None, &digest).await.unwrap().is_some());
+    let anonymous = atcr_core::Access::new(atcr_core::Principal::Anonymous, access.repository.clone());
+    let hidden = world.blobs.stat(&anonymous, &digest).await;
+    assert!(matches!(hidden, Err(StoreError::NotFound(_))), "{hidden:?}");
+    // One that turned out to be something else is missing, so that clients push it again, and says why.
+    world.hold.stored.lock().unwrap().quarantined = Some("the bytes have another digest".to_owned());
+    let locked_away = world.blobs.open(&access, &digest, None).await;
+    assert!(
+        matches!(&locked_away, Err(StoreError::NotFound(why)) if why.contains("another digest")),
+        "{locked_away:?}"
+    );
+}

@@ -66,6 +66,7 @@ impl World {
             sessions: Arc::clone(&sessions) as Arc<dyn PdsSessions>,
             default_hold: hold.did.clone(),
             delivery: BlobDelivery::Redirect,
+            public_url: "https://registry.example".parse().unwrap(),
         };
         let (manifests, blobs) = network.stores();
         Self { manifests, blobs, hold, sessions, pds, alice }
