@@ -107,7 +107,9 @@ pub(crate) async fn open(settings: AppViewSettings) -> Result<Router, Error> {
     let token_endpoint = TokenEndpoint::new(issuer, verifier.clone(), sessions.clone(), policy.clone());
 
     let delivery = if settings.redirect_blobs { BlobDelivery::Redirect } else { BlobDelivery::Proxy };
-    let (manifests, blobs) = Network { egress, identities, sessions, default_hold, delivery }.stores();
+    let public_url = base_url.clone();
+    let network = Network { egress, identities, sessions, default_hold, delivery, public_url };
+    let (manifests, blobs) = network.stores();
     let registry = Registry::builder()
         .manifests(Arc::new(manifests))
         .blobs(Arc::new(blobs))

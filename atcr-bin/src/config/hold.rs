@@ -1,11 +1,12 @@
 use std::fmt;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 use atcr_core::syntax::Did;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::{Config, Connections};
+use super::{Config, Connections, Size};
 
 /// The settings of `atcr-hold`; the template `config/hold.yaml` says what each one is for.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -19,6 +20,10 @@ pub struct HoldConfig {
     pub database: Database,
     /// Where the blobs go.
     pub storage: Storage,
+    /// When blobs are verified that did not come through the hold.
+    pub verify: Verify,
+    /// How much members may store.
+    pub quota: Quota,
     /// What connections may cost.
     pub connections: Connections,
     /// The log.
@@ -37,6 +42,10 @@ pub struct Server {
     pub public: bool,
     /// Relays that are asked to follow the hold.
     pub relays: Vec<Url>,
+    /// The AppView that may set the tiers of members.
+    pub appview_did: Option<Did>,
+    /// Whether several processes are this hold together.
+    pub replicas: bool,
     /// Lets requests reach this machine: development only.
     pub test_mode: bool,
 }
@@ -48,6 +57,8 @@ impl Default for Server {
             public_url: None,
             public: false,
             relays: Vec::new(),
+            appview_did: None,
+            replicas: false,
             test_mode: false,
         }
     }
@@ -217,6 +228,69 @@ impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("(secret)")
     }
+}
+
+/// When blobs are verified that did not come through the hold.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Verify {
+    /// When.
+    pub mode: VerifyMode,
+    /// How many blobs are read back at the same time.
+    pub parallel: usize,
+    /// How many bytes a second each of them may take.
+    pub rate: Option<NonZeroU64>,
+}
+
+impl Default for Verify {
+    fn default() -> Self {
+        Self { mode: VerifyMode::Background, parallel: 2, rate: None }
+    }
+}
+
+/// When blobs are verified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VerifyMode {
+    /// Before an upload is acknowledged.
+    Sync,
+    /// Soon afterwards.
+    #[default]
+    Background,
+    /// Never.
+    Trust,
+}
+
+/// How much members may store.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Quota {
+    /// The tiers, lowest first.
+    pub tiers: Vec<Tier>,
+    /// What is true where a crew record does not say.
+    pub defaults: QuotaDefaults,
+}
+
+/// A tier.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tier {
+    /// Its name, as crew records have it.
+    pub name: String,
+    /// How much its members may store, such as `5 GB`; none is any amount.
+    #[serde(default)]
+    pub quota: Option<Size>,
+    /// What else it gives, for people to read.
+    #[serde(default)]
+    pub features: Vec<String>,
+}
+
+/// What is true where a crew record does not say.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QuotaDefaults {
+    /// The tier of members whose record names none.
+    pub new_crew_tier: Option<String>,
 }
 
 /// The log.

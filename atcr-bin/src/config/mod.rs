@@ -5,14 +5,19 @@ mod hold;
 mod init;
 mod layers;
 mod limits;
+mod size;
 
 use std::path::PathBuf;
 
 pub use appview::AppViewConfig;
-pub use hold::{Addressing, DidMethod, HoldConfig, Layout, Log, LogFormat, Secret, Storage, StorageDriver};
+pub use hold::{
+    Addressing, DidMethod, HoldConfig, Layout, Log, LogFormat, Quota, Secret, Storage, StorageDriver,
+    Tier as TierConfig, VerifyMode,
+};
 pub use init::init;
 pub use layers::load;
 pub use limits::{Connections, Requests};
+pub use size::Size;
 
 /// Why a configuration is not usable.
 #[derive(Debug, thiserror::Error)]

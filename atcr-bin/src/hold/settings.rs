@@ -3,14 +3,14 @@ use std::sync::Arc;
 use atcr_core::crypto::PublicKey;
 use atcr_core::did_resolver::{CacheLimits, CachingResolver, NetworkResolver, PlcResolver, WebResolver};
 use atcr_core::egress::{Egress, EgressPolicy};
-use atcr_hold::Hold;
 use atcr_hold::identity::{IdentityMethod, PlcIdentity};
+use atcr_hold::{Hold, Tier, Tiers, TiersError, Verify};
 use atcr_pds::Crawlers;
 use atcr_pds::plc::HttpDirectory;
 use url::Url;
 
 use crate::Error;
-use crate::config::{ConfigError, DidMethod, HoldConfig};
+use crate::config::{ConfigError, DidMethod, HoldConfig, Quota, TierConfig, VerifyMode};
 
 use super::storage::StorageSettings;
 
@@ -22,10 +22,27 @@ pub(crate) struct Settings {
     pub(crate) plc_url: Url,
 }
 
+fn tiers(quota: Quota) -> Result<Tiers, ConfigError> {
+    let tier = |tier: TierConfig| Tier {
+        name: tier.name,
+        limit: tier.quota.map(|quota| quota.0),
+        features: tier.features,
+    };
+    let tiers = quota.tiers.into_iter().map(tier).collect();
+    Tiers::new(tiers, quota.defaults.new_crew_tier.as_deref()).map_err(|error| {
+        let (key, value) = match &error {
+            TiersError::NoDefault(name) => ("quota.defaults.new_crew_tier", name.clone()),
+            _ => ("quota.tiers", "what it is set to".to_owned()),
+        };
+        ConfigError::Value { key: key.to_owned(), value, reason: error.to_string() }
+    })
+}
+
 impl Settings {
     /// The settings of a configuration.
     pub(crate) fn new(config: HoldConfig) -> Result<Self, Error> {
-        let HoldConfig { server, registration, database, storage, connections: _, log: _ } = config;
+        let HoldConfig { server, registration, database, storage, verify, quota, connections: _, log: _ } =
+            config;
         let public_url = server.public_url.ok_or(ConfigError::Required {
             key: "server.public_url",
             purpose: "the URL that everybody reaches the hold at",
@@ -46,6 +63,16 @@ impl Settings {
         hold.allow_all_crew = registration.allow_all_crew;
         hold.region = registration.region;
         hold.max_blob_size = max_blob_size;
+        hold.verification.when = match verify.mode {
+            VerifyMode::Sync => Verify::Sync,
+            VerifyMode::Background => Verify::Background,
+            VerifyMode::Trust => Verify::Trust,
+        };
+        hold.verification.parallel = verify.parallel;
+        hold.verification.rate = verify.rate;
+        hold.tiers = tiers(quota)?;
+        hold.appview = server.appview_did;
+        hold.replicas = server.replicas;
         if !server.relays.is_empty() {
             hold.crawlers = Some(Crawlers::new(egress.clone(), &hold.public_url, server.relays));
         }

@@ -34,6 +34,8 @@ impl World {
                 ("HOLD_REGISTRATION_OWNER_DID", &alice.did),
                 ("HOLD_SERVER_PUBLIC", "true"),
                 ("HOLD_DATABASE_PLC_DIRECTORY_URL", dev.text("plc")),
+                // Somebody else pulls at once what was pushed.
+                ("HOLD_VERIFY_MODE", "sync"),
                 ("S3_BUCKET", BUCKET),
                 ("S3_ENDPOINT", &endpoint),
                 ("AWS_REGION", REGION),
