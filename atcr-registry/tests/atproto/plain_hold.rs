@@ -182,7 +182,10 @@ async fn get_blob(
     let digest = &params["cid"];
     let stored = hold.stored.lock().unwrap();
     let hidden = stored.unverified && !headers.contains_key(header::AUTHORIZATION);
-    if hidden || !stored.blobs.contains_key(digest) {
+    if hidden {
+        return StatusCode::NOT_FOUND.into_response();
+    }
+    if !stored.blobs.contains_key(digest) {
         return refuse("BlobNotFound");
     }
     if let Some(why) = &stored.quarantined {
