@@ -71,6 +71,7 @@ impl HoldBlobStore {
         let owned = names::resolve(&self.identities, &access.repository).await?;
         let mut asked = Vec::new();
         let mut failure = None;
+        let mut missing = format!("the blob {digest}");
         for slow in [false, true] {
             let candidates = if slow {
                 self.locator.search(&owned.owner, digest).await?
@@ -84,6 +85,8 @@ impl HoldBlobStore {
                 let blob = BlobOf { repository: &owned, digest };
                 match self.holds.blob(&hold, blob, &access.principal, request).await {
                     Ok(response) => return Ok(response),
+                    // A hold that locked it away says why.
+                    Err(StoreError::NotFound(said)) if said.len() > missing.len() => missing = said,
                     Err(StoreError::NotFound(_)) => {}
                     Err(error @ StoreError::RangeNotSatisfiable { .. }) => return Err(error),
                     Err(error) => failure = Some(error),
@@ -91,7 +94,7 @@ impl HoldBlobStore {
                 asked.push(hold);
             }
         }
-        Err(failure.unwrap_or_else(|| StoreError::NotFound(format!("the blob {digest}"))))
+        Err(failure.unwrap_or(StoreError::NotFound(missing)))
     }
 }
 
