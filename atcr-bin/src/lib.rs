@@ -5,6 +5,7 @@
 pub mod appview;
 pub mod cli;
 pub mod config;
+pub mod credential_helper;
 pub mod dev;
 mod error;
 pub mod hold;

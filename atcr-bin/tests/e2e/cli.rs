@@ -58,4 +58,10 @@ fn every_command_explains_itself() {
         assert!(help.status.success() && !help.stdout.is_empty());
         assert!(run(program, &["--version"]).status.success());
     }
+    let help = run(env!("CARGO_BIN_EXE_docker-credential-atcr"), &["--help"]);
+    for command in
+        ["login", "logout", "status", "switch", "configure-docker", "diagnose", "kubelet", "get", "store"]
+    {
+        assert!(String::from_utf8_lossy(&help.stdout).contains(command), "{command}");
+    }
 }
