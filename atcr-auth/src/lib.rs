@@ -60,6 +60,7 @@
 //! | [`web_sign_in`] | sign-in with a browser: routes and pages |
 //! | [`browser`] | who is signed in in which browser |
 //! | [`oauth`] | the OAuth client behind it |
+//! | [`device_flow`] | sign-in of devices without a browser: routes and pages |
 //! | [`pds_session`] | sign-in, sessions, refresh, service tokens at an account's PDS |
 //! | [`service_auth`] | makes and verifies service tokens |
 //!
@@ -67,6 +68,7 @@
 
 pub mod browser;
 mod clock;
+pub mod device_flow;
 mod jwt;
 pub mod oauth;
 mod pages;
@@ -79,6 +81,7 @@ pub mod web_sign_in;
 
 pub use browser::Browsers;
 pub use clock::Clock;
+pub use device_flow::{DeviceFlow, DeviceSignIn};
 pub use oauth::OAuthClient;
 pub use pds_session::{AccountSessions, OnSignIn, PdsSessions, SessionError, SignIn, SignInError};
 pub use registry_token::{TokenAuthorizer, TokenConfig, TokenIssuer, TokenKeys, TokenVerifier};

@@ -7,8 +7,8 @@ use std::time::Duration;
 use atcr_auth::oauth::{ClientKeys, ClientRegistration, Es256Key};
 use atcr_auth::pds_session::{SealingKey, SqliteSessionStore};
 use atcr_auth::{
-    AccountSessions, Clock, NamespacePolicy, OAuthClient, TokenAuthorizer, TokenConfig, TokenEndpoint,
-    TokenIssuer, TokenKeys, TokenVerifier, WebSignIn,
+    AccountSessions, Clock, DeviceFlow, DeviceSignIn, NamespacePolicy, OAuthClient, TokenAuthorizer,
+    TokenConfig, TokenEndpoint, TokenIssuer, TokenKeys, TokenVerifier, WebSignIn,
 };
 use atcr_core::did_resolver::{
     CacheLimits, CachingResolver, DnsHandleResolver, HandleResolver, IdentityResolver, NetworkResolver,
@@ -94,8 +94,11 @@ pub(crate) async fn open(settings: AppViewSettings) -> Result<Router, Error> {
         }
         Err(error) => tracing::warn!(%error, "nobody can sign in with a browser"),
     }
-    let web_sign_in = WebSignIn::new(sessions.clone(), store, Clock::system());
+    let web_sign_in = WebSignIn::new(sessions.clone(), store.clone(), Clock::system());
     let sessions = Arc::new(sessions);
+    let mut login_url = base_url.clone();
+    login_url.set_path("/auth/oauth/login");
+    let sign_in = DeviceSignIn::new(store.clone(), sessions.clone(), login_url, Clock::system());
 
     let token_key = keys::load_or_create::<32>(&secret("token.key"))?;
     let token_keys = Arc::new(TokenKeys::from_bytes(&token_key).map_err(Error::start("the token key"))?);
@@ -104,7 +107,7 @@ pub(crate) async fn open(settings: AppViewSettings) -> Result<Router, Error> {
     let issuer = TokenIssuer::new(Arc::clone(&token_keys), tokens.clone(), Clock::system());
     let verifier = TokenVerifier::new(token_keys, tokens, Clock::system());
     let policy = Arc::new(NamespacePolicy::new(identities.clone()));
-    let token_endpoint = TokenEndpoint::new(issuer, verifier.clone(), sessions.clone(), policy.clone());
+    let token_endpoint = TokenEndpoint::new(issuer, verifier.clone(), Arc::new(sign_in), policy.clone());
 
     let delivery = if settings.redirect_blobs { BlobDelivery::Redirect } else { BlobDelivery::Proxy };
     let public_url = base_url.clone();
@@ -121,7 +124,9 @@ pub(crate) async fn open(settings: AppViewSettings) -> Result<Router, Error> {
         .map_err(Error::start("the registry"))?;
     let mut router = registry.router().merge(token_endpoint.router());
     if let Some(web_sign_in) = web_sign_in {
-        router = router.merge(web_sign_in.router());
+        let browsers = web_sign_in.browsers().clone();
+        let devices = DeviceFlow::new(&base_url, store, browsers, Clock::system());
+        router = router.merge(web_sign_in.router()).merge(devices.router());
     }
     Ok(router)
 }

@@ -7,6 +7,7 @@ use atcr_core::Account;
 use atcr_core::did_resolver::ResolveError;
 use atcr_core::syntax::Did;
 use atcr_core::xrpc::XrpcError;
+use url::Url;
 
 use super::SessionStoreError;
 
@@ -117,6 +118,17 @@ pub enum SignInError {
         expected: Did,
         /// Who it says it is.
         actual: Did,
+    },
+    /// A device's secret that is not, or no longer, known here, or under another account's name.
+    #[error("this device is not known here any more; sign in again with docker-credential-atcr login")]
+    UnknownDevice,
+    /// The device is known, but its account has no session at its PDS here any more.
+    #[error("the session of {did} at its PDS has ended; sign in again at {login_url}")]
+    SessionEnded {
+        /// Whose device it is.
+        did: Did,
+        /// Where to sign in.
+        login_url: Url,
     },
     /// The session cannot be kept.
     #[error(transparent)]

@@ -27,7 +27,7 @@ CREATE TABLE IF NOT EXISTS browser (
 CREATE INDEX IF NOT EXISTS browser_expires ON browser (expires);
 CREATE INDEX IF NOT EXISTS browser_did ON browser (did)";
 
-/// Keeps sessions, and browsers, in an SQLite file that several processes of one machine may share, encrypted under a key that is
+/// Keeps sessions, browsers and devices in an SQLite file that several processes of one machine may share, encrypted under a key that is
 /// not in it.
 #[derive(Debug, Clone)]
 pub struct SqliteSessionStore {
@@ -55,12 +55,21 @@ impl SqliteSessionStore {
             .await
             .map_err(failed)?;
         sqlx::raw_sql(SCHEMA).execute(&writer).await.map_err(failed)?;
+        sqlx::raw_sql(crate::device_flow::SCHEMA).execute(&writer).await.map_err(failed)?;
         let readers = SqlitePoolOptions::new()
             .max_connections(4)
             .connect_with(options.read_only(true))
             .await
             .map_err(failed)?;
         Ok(Self { readers, writer, key })
+    }
+
+    pub(crate) fn readers(&self) -> &SqlitePool {
+        &self.readers
+    }
+
+    pub(crate) fn writer(&self) -> &SqlitePool {
+        &self.writer
     }
 
     fn seal(&self, session: &StoredSession) -> Result<Vec<u8>, SessionStoreError> {

@@ -95,6 +95,11 @@ impl From<SignInError> for Failure {
             SignInError::SecondFactor { .. } => refused("second_factor"),
             SignInError::AccountClosed { .. } => refused("account_closed"),
             SignInError::OtherAccount { .. } => refused("other_account"),
+            SignInError::UnknownDevice => refused("unknown_device"),
+            SignInError::SessionEnded { login_url, .. } => {
+                let detail = json!({ "reason": "session_ended", "login_url": login_url });
+                Self { detail, ..Self::unauthorized(message.clone()) }
+            }
             SignInError::TooManyAttempts { retry_after, .. } => {
                 too_many(retry_after).with_reason("too_many_attempts")
             }

@@ -10,6 +10,7 @@ use http::{HeaderMap, header};
 
 use super::answer::{Failure, Granted};
 use super::request::{Grant, TokenRequest};
+use crate::device_flow::{DeviceSecret, IDENTITY_TOKEN_USER};
 use crate::pds_session::SignIn;
 use crate::registry_token::{RepositoryAccess, TokenIssuer, TokenVerifier};
 use crate::repository_policy::RepositoryPolicy;
@@ -49,6 +50,14 @@ impl TokenEndpoint {
     }
 
     async fn answer(&self, request: TokenRequest) -> Result<Granted, Failure> {
+        // A refresh token would outlive the device that got it.
+        let device = match &request.grant {
+            Grant::Password { password: secret, .. } | Grant::Refresh(secret) => {
+                DeviceSecret::read(secret).is_some()
+            }
+            Grant::Anonymous => false,
+        };
+        let offline = request.offline && !device;
         let principal = self.principal(request.grant).await?;
         let mut access = Vec::with_capacity(request.asked.len());
         for RepositoryAccess { name, actions } in request.asked {
@@ -59,7 +68,7 @@ impl TokenEndpoint {
         }
         let token = self.issuer.issue(&principal, &access)?;
         let refresh = match &principal {
-            Principal::Account(account) if request.offline => Some(self.issuer.issue_refresh(account)?),
+            Principal::Account(account) if offline => Some(self.issuer.issue_refresh(account)?),
             _ => None,
         };
         tracing::debug!(%principal, client = request.client, repositories = access.len(), "issued a token");
@@ -71,6 +80,9 @@ impl TokenEndpoint {
             Grant::Anonymous => Ok(Principal::Anonymous),
             Grant::Password { username, password } => {
                 Ok(Principal::Account(self.sign_in.sign_in(&username, &password).await?))
+            }
+            Grant::Refresh(secret) if DeviceSecret::read(&secret).is_some() => {
+                Ok(Principal::Account(self.sign_in.sign_in(IDENTITY_TOKEN_USER, &secret).await?))
             }
             Grant::Refresh(token) => {
                 let holder = self.verifier.verify_refresh(&token).map_err(|error| {

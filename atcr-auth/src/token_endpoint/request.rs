@@ -4,10 +4,8 @@ use url::form_urlencoded;
 
 use super::answer::Failure;
 use super::scope;
+use crate::device_flow::IDENTITY_TOKEN_USER;
 use crate::registry_token::RepositoryAccess;
-
-/// The user name with which credential helpers mark a secret as an identity token.
-const IDENTITY_TOKEN_USER: &str = "<token>";
 
 /// How a caller proves who they are.
 #[derive(PartialEq, Eq)]

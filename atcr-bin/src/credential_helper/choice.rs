@@ -1,7 +1,7 @@
 //! Which account is meant, where there are several.
 
 use super::credentials::{Account, Accounts};
-use super::{Kind, ServerName};
+use super::{Kind, ServerName, login};
 
 /// Credentials from the environment, for CI. They belong to the registry that `ATCR_REGISTRY` names and are given to
 /// no other one.
@@ -24,7 +24,13 @@ pub(super) fn from_environment(
     }
     let username = env("ATCR_USERNAME");
     let (username, secret, kind) = match (token, password, username) {
-        (Some(token), _, username) => (username.unwrap_or_else(|| "<token>".to_owned()), token, Kind::Device),
+        (Some(token), _, username) => {
+            let username = username.as_deref().unwrap_or("<token>");
+            (login::basic_user(username), token, Kind::Device)
+        }
+        (None, Some(_), Some(did)) if did.contains(':') => {
+            return Err("ATCR_APP_PASSWORD is not used: ATCR_USERNAME has to be a handle, not a DID");
+        }
         (None, Some(password), Some(username)) => (username, password, Kind::AppPassword),
         _ => return Err("ATCR_APP_PASSWORD is not used: set ATCR_USERNAME to the handle that it is for"),
     };
@@ -124,6 +130,16 @@ mod tests {
         let good = env(&[("ATCR_TOKEN", "t"), ("ATCR_REGISTRY", "https://registry.example")]);
         let account = from_environment(&server(), good).unwrap().unwrap();
         assert_eq!((account.username.as_str(), account.secret.as_str()), ("<token>", "t"));
+        let did = env(&[
+            ("ATCR_TOKEN", "t"),
+            ("ATCR_REGISTRY", "registry.example"),
+            ("ATCR_USERNAME", "did:plc:alice"),
+        ]);
+        assert_eq!(
+            from_environment(&server(), did).unwrap().unwrap().username,
+            "<token>",
+            "a name without colons"
+        );
         let other = ServerName::parse("index.docker.io").unwrap();
         assert!(from_environment(&other, good).unwrap().is_none());
         assert!(from_environment(&server(), env(&[("ATCR_TOKEN", "t")])).is_err());

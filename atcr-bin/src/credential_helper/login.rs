@@ -59,13 +59,19 @@ fn by_browser(registry: &Registry, open: bool, name: Option<String>) -> Result<A
         return Err(HelperError::Refused("the registry does not say whose device this is now".to_owned()));
     }
     Ok(Account {
-        username: name.clone(),
+        username: basic_user(&name),
         name,
         did: Some(granted.did).filter(|did| !did.is_empty()),
         secret: granted.device_secret,
         kind: Kind::Device,
         checked_at: jiff::Timestamp::now().as_second(),
     })
+}
+
+/// The user name for a secret that says itself whose it is. A DID has colons, which Basic takes for the end of a name
+/// (RFC 7617 section 2).
+pub(super) fn basic_user(name: &str) -> String {
+    if name.contains(':') { "<token>".to_owned() } else { name.to_owned() }
 }
 
 /// The page to open. It comes from the registry, so nothing but a web page is opened.

@@ -4,6 +4,7 @@
 
 mod cli;
 mod credential_helper;
+mod device_sign_in;
 mod hold;
 mod outage;
 mod push_pull;

@@ -10,13 +10,13 @@ use url::Url;
 use crate::support::{Account, Dev, http};
 
 /// A browser that keeps cookies by host and port, and follows no redirect by itself.
-struct Browser {
+pub(crate) struct Browser {
     client: reqwest::Client,
     cookies: BTreeMap<String, BTreeMap<String, String>>,
 }
 
 impl Browser {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         #[expect(clippy::disallowed_methods, reason = "a test speaks to its own servers on loopback")]
         let client = reqwest::Client::builder();
         // A server that starts again knows nothing of the connections of before.
@@ -40,12 +40,12 @@ impl Browser {
         answer
     }
 
-    async fn open(&mut self, url: &Url) -> Response {
+    pub(crate) async fn open(&mut self, url: &Url) -> Response {
         self.send(Method::GET, url, None).await
     }
 
     /// Fills in the form of a page that has this action.
-    async fn submit(&mut self, page: &str, url: &Url, filled: &[(&str, &str)]) -> Response {
+    pub(crate) async fn submit(&mut self, page: &str, url: &Url, filled: &[(&str, &str)]) -> Response {
         let form = page.split(&format!("action=\"{}\"", url.path())).nth(1).unwrap();
         let form = form.split("</form>").next().unwrap();
         let attribute = |tag: &str, name: &str| {
@@ -59,7 +59,7 @@ impl Browser {
     }
 
     /// From the registry to the PDS, through its pages, and back; gives the last answer of the registry.
-    async fn sign_in(&mut self, dev: &Dev, account: &Account, return_to: &str) -> Response {
+    pub(crate) async fn sign_in(&mut self, dev: &Dev, account: &Account, return_to: &str) -> Response {
         let appview: Url = dev.text("appview").parse().unwrap();
         let mut login = appview.join("/auth/oauth/login").unwrap();
         login.query_pairs_mut().append_pair("handle", &account.handle).append_pair("return_to", return_to);
@@ -77,7 +77,7 @@ impl Browser {
     }
 }
 
-fn location(answer: &Response) -> Url {
+pub(crate) fn location(answer: &Response) -> Url {
     let location = answer.headers().get(header::LOCATION).map(|value| value.to_str().unwrap());
     answer.url().join(location.unwrap_or_else(|| panic!("no redirect: {}", answer.status()))).unwrap()
 }
