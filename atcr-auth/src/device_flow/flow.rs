@@ -65,13 +65,11 @@ impl DeviceFlow {
 
     /// Who is signed in; sends everybody else to sign in, and back.
     async fn signed_in(&self, headers: &HeaderMap, return_to: &str) -> Result<SignedIn, Problem> {
-        match self.browsers.signed_in(headers).await? {
-            Some(signed_in) => Ok(signed_in),
-            None => {
-                let back = self.browsers.return_to(return_to).unwrap_or_else(|| ReturnTo::fixed("/device"));
-                Err(Problem::SignIn(self.browsers.login_path(&back)))
-            }
+        if let Some(signed_in) = self.browsers.signed_in(headers).await? {
+            return Ok(signed_in);
         }
+        let back = self.browsers.return_to(return_to).unwrap_or_else(|| ReturnTo::fixed("/device"));
+        Err(Problem::SignIn(self.browsers.login_path(&back)))
     }
 }
 
@@ -104,7 +102,7 @@ fn parameter(headers: &HeaderMap, body: &[u8], name: &str) -> Option<String> {
 /// the last step before it.
 fn address(connection: Option<&SocketAddr>, headers: &HeaderMap) -> String {
     let Some(peer) = connection.map(SocketAddr::ip) else { return "an unknown address".to_owned() };
-    let forwarded = headers.get_all("x-forwarded-for").into_iter().last();
+    let forwarded = headers.get_all("x-forwarded-for").into_iter().next_back();
     let last = forwarded.and_then(|value| value.to_str().ok()?.rsplit(',').next()?.trim().parse().ok());
     match last {
         Some(client) if !atcr_core::egress::is_public(peer) => client,
@@ -314,7 +312,8 @@ async fn ask(
 struct Decision {
     csrf: String,
     user_code: String,
-    decision: String,
+    #[serde(rename = "decision")]
+    answer: String,
 }
 
 /// `POST /device`: the decision.
@@ -327,7 +326,7 @@ async fn decide(
     signed_in.check_form(&headers, &form.csrf)?;
     let code = UserCode::parse(&form.user_code).ok_or(Problem::Gone)?;
     // Whatever is not a yes is a no.
-    let allowed = form.decision == "allow";
+    let allowed = form.answer == "allow";
     let account = allowed.then(|| (signed_in.did(), signed_in.handle()));
     if !this.store.decide(&code, account, this.clock.unix()).await? {
         return Err(Problem::Gone);

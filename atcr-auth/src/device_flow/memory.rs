@@ -21,8 +21,15 @@ struct State {
 #[derive(Debug)]
 struct Waiting {
     request: DeviceRequest,
-    decision: Option<Option<(Did, Option<Handle>)>>,
+    decision: Decision,
     polled: i64,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Decision {
+    Open,
+    Denied,
+    Approved(Did, Option<Handle>),
 }
 
 impl MemoryDeviceStore {
@@ -49,14 +56,15 @@ impl DeviceStore for MemoryDeviceStore {
         if state.waiting.iter().any(|waiting| waiting.request.user_code == request.user_code) {
             return Ok(Kept::CodeTaken);
         }
-        state.waiting.push(Waiting { request: request.clone(), decision: None, polled: 0 });
+        state.waiting.push(Waiting { request: request.clone(), decision: Decision::Open, polled: 0 });
         Ok(Kept::Kept)
     }
 
     async fn find(&self, code: &UserCode, now: i64) -> Result<Option<DeviceRequest>, SessionStoreError> {
         let state = self.state();
         let found = state.waiting.iter().find(|waiting| waiting.request.user_code == *code);
-        let found = found.filter(|waiting| waiting.request.expires > now && waiting.decision.is_none());
+        let found =
+            found.filter(|waiting| waiting.request.expires > now && waiting.decision == Decision::Open);
         Ok(found.map(|waiting| waiting.request.clone()))
     }
 
@@ -69,11 +77,14 @@ impl DeviceStore for MemoryDeviceStore {
         let mut state = self.state();
         let found = state.waiting.iter_mut().find(|waiting| waiting.request.user_code == *code);
         let Some(waiting) =
-            found.filter(|waiting| waiting.request.expires > now && waiting.decision.is_none())
+            found.filter(|waiting| waiting.request.expires > now && waiting.decision == Decision::Open)
         else {
             return Ok(false);
         };
-        waiting.decision = Some(account.map(|(did, handle)| (did.clone(), handle.cloned())));
+        waiting.decision = match account {
+            Some((did, handle)) => Decision::Approved(did.clone(), handle.cloned()),
+            None => Decision::Denied,
+        };
         Ok(true)
     }
 
@@ -95,11 +106,11 @@ impl DeviceStore for MemoryDeviceStore {
             return Ok(Polled::TooSoon);
         }
         waiting.polled = now;
-        if waiting.decision.is_none() {
+        if waiting.decision == Decision::Open {
             return Ok(Polled::Pending);
         }
         let Waiting { request, decision, .. } = state.waiting.remove(index);
-        let Some(Some((did, handle))) = decision else { return Ok(Polled::Denied) };
+        let Decision::Approved(did, handle) = decision else { return Ok(Polled::Denied) };
         let DeviceRequest { name, address, .. } = request;
         let device = Device { id: id.clone(), did, handle, name, address, created: now, used: now };
         state.devices.insert(secret, device.clone());

@@ -61,6 +61,7 @@ impl Account {
 
 /// The accounts at one registry.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[expect(clippy::struct_field_names, reason = "the names of the file")]
 pub(super) struct Accounts {
     /// The registry as the client that stored it wrote it, for `list`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

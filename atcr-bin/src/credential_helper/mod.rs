@@ -1,7 +1,7 @@
 //! `docker-credential-atcr`: hands out what `docker login` would have kept, after one sign-in with a browser.
 //!
 //! A helper that fails makes even public pulls fail, and one that waits makes them wait. So `get` answers within
-//! 2 seconds whatever happens ([`watchdog`]), and whenever it has nothing good to give it says so in the words that
+//! 2 seconds whatever happens (a watchdog sees to it), and whenever it has nothing good to give it says so in the words that
 //! make a client go on without credentials.
 
 mod accounts;

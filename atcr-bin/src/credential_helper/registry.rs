@@ -42,6 +42,7 @@ pub(super) enum Verdict {
 
 /// A code to be approved in a browser.
 #[derive(Debug, Deserialize)]
+#[expect(clippy::struct_field_names, reason = "the names of RFC 8628")]
 pub(super) struct DeviceCode {
     pub(super) device_code: String,
     pub(super) user_code: String,
