@@ -92,13 +92,17 @@ impl Wire {
 async fn wire(State(wire): State<Arc<Wire>>, request: Request<Body>, next: Next) -> Response {
     let path = request.uri().path().to_owned();
     *wire.calls.lock().unwrap().entry(path.clone()).or_default() += 1;
-    // The server ends what it has begun, also when nobody waits for the answer any more.
-    let response = tokio::spawn(next.run(request)).await.unwrap();
-    let (mut parts, body) = response.into_parts();
+    // The server ends what it has begun, and it counts, also when nobody waits for the answer any more.
+    let (serving, served) = (Arc::clone(&wire), path.clone());
+    let answer = tokio::spawn(async move {
+        let response = next.run(request).await;
+        if response.status().is_success() {
+            *serving.successes.lock().unwrap().entry(served).or_default() += 1;
+        }
+        response
+    });
+    let (mut parts, body) = answer.await.unwrap().into_parts();
     let body = to_bytes(body, usize::MAX).await.unwrap();
-    if parts.status.is_success() {
-        *wire.successes.lock().unwrap().entry(path.clone()).or_default() += 1;
-    }
     let never = {
         let mut lies = wire.lies.lock().unwrap();
         let Some((times, lie)) = lies.get_mut(path.as_str()) else {
