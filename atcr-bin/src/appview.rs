@@ -7,8 +7,8 @@ use std::time::Duration;
 use atcr_auth::oauth::{ClientKeys, ClientRegistration, Es256Key};
 use atcr_auth::pds_session::{SealingKey, SqliteSessionStore};
 use atcr_auth::{
-    AccountSessions, Clock, DeviceFlow, DeviceSignIn, NamespacePolicy, OAuthClient, TokenAuthorizer,
-    TokenConfig, TokenEndpoint, TokenIssuer, TokenKeys, TokenVerifier, WebSignIn,
+    AccountSessions, Clock, DeviceFlow, DeviceSignIn, NamespacePolicy, Network as Addresses, OAuthClient,
+    TokenAuthorizer, TokenConfig, TokenEndpoint, TokenIssuer, TokenKeys, TokenVerifier, WebSignIn,
 };
 use atcr_core::did_resolver::{
     CacheLimits, CachingResolver, DnsHandleResolver, HandleResolver, IdentityResolver, NetworkResolver,
@@ -36,6 +36,7 @@ pub(crate) struct AppViewSettings {
     pub(crate) handle_resolver: Option<Url>,
     pub(crate) egress: Egress,
     pub(crate) redirect_blobs: bool,
+    pub(crate) trusted_proxies: Vec<Addresses>,
     pub(crate) limits: Limits,
     pub(crate) sparse_images: bool,
 }
@@ -65,6 +66,7 @@ pub async fn run(config: AppViewConfig) -> Result<(), Error> {
         handle_resolver: config.identity.handle_resolver_url,
         egress: Egress::new(policy).map_err(Error::start("the egress gate"))?,
         redirect_blobs: config.registry.redirect_blobs,
+        trusted_proxies: config.server.trusted_proxies,
         limits: config.requests.into(),
         sparse_images: config.registry.sparse_images,
     })
@@ -100,14 +102,14 @@ pub(crate) async fn open(settings: AppViewSettings) -> Result<Router, Error> {
     login_url.set_path("/auth/oauth/login");
     let sign_in = DeviceSignIn::new(store.clone(), sessions.clone(), login_url, Clock::system());
 
-    let token_key = keys::load_or_create::<32>(&secret("token.key"))?;
-    let token_keys = Arc::new(TokenKeys::from_bytes(&token_key).map_err(Error::start("the token key"))?);
+    let token_keys = Arc::new(token_keys(&data_dir)?);
     let mut tokens = TokenConfig::new(base_url.authority());
     tokens.lifetime = Duration::from_secs(settings.token_seconds);
     let issuer = TokenIssuer::new(Arc::clone(&token_keys), tokens.clone(), Clock::system());
     let verifier = TokenVerifier::new(token_keys, tokens, Clock::system());
     let policy = Arc::new(NamespacePolicy::new(identities.clone()));
     let token_endpoint = TokenEndpoint::new(issuer, verifier.clone(), Arc::new(sign_in), policy.clone());
+    let token_endpoint = token_endpoint.with_trusted_proxies(settings.trusted_proxies.into_iter().collect());
 
     let delivery = if settings.redirect_blobs { BlobDelivery::Redirect } else { BlobDelivery::Proxy };
     let public_url = base_url.clone();
@@ -129,6 +131,20 @@ pub(crate) async fn open(settings: AppViewSettings) -> Result<Router, Error> {
         router = router.merge(web_sign_in.router()).merge(devices.router());
     }
     Ok(router)
+}
+
+/// The key that signs registry tokens, and another one that is taken too while there is one: the former key, or on
+/// replicas that are still to follow the coming one.
+fn token_keys(data_dir: &Path) -> Result<TokenKeys, Error> {
+    let read = |path: &Path| {
+        TokenKeys::from_bytes(&keys::load_or_create::<32>(path)?).map_err(Error::start("the token key"))
+    };
+    let keys = read(&data_dir.join("token.key"))?;
+    let previous = data_dir.join("token.previous.key");
+    if !previous.exists() {
+        return Ok(keys);
+    }
+    Ok(keys.with_previous(&read(&previous)?))
 }
 
 /// The key by which the registry proves to authorization servers who it is, and the one before it while there is one.
@@ -158,4 +174,45 @@ fn identities(
     };
     let dids = CachingResolver::new(network, CacheLimits::default());
     Ok(IdentityResolver::new(Arc::new(dids), handles))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use atcr_core::Principal;
+
+    #[tokio::test]
+    async fn a_token_key_is_replaced_without_refusing_a_token() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str| dir.path().join(name);
+        let config = TokenConfig::new("registry.example");
+        let open = || Arc::new(token_keys(dir.path()).unwrap());
+        let issue = |keys: &Arc<TokenKeys>| {
+            let issuer = TokenIssuer::new(Arc::clone(keys), config.clone(), Clock::system());
+            issuer.issue(&Principal::Anonymous, &[]).unwrap().token
+        };
+        let verifier =
+            |keys: &Arc<TokenKeys>| TokenVerifier::new(Arc::clone(keys), config.clone(), Clock::system());
+        let first = open();
+        let old = issue(&first);
+
+        // The coming key is known everywhere before the first replica signs by it.
+        keys::load_or_create::<32>(&file("token.previous.key")).unwrap();
+        let waiting = open();
+        assert_eq!(waiting.key_id(), first.key_id());
+        std::fs::rename(file("token.key"), file("token.former.key")).unwrap();
+        std::fs::rename(file("token.previous.key"), file("token.key")).unwrap();
+        std::fs::rename(file("token.former.key"), file("token.previous.key")).unwrap();
+        let rotated = open();
+        assert_ne!(rotated.key_id(), first.key_id());
+        let new = issue(&rotated);
+        for token in [&old, &new] {
+            verifier(&rotated).verify(token).await.unwrap();
+            verifier(&waiting).verify(token).await.unwrap();
+        }
+        std::fs::remove_file(file("token.previous.key")).unwrap();
+        let last = open();
+        verifier(&last).verify(&new).await.unwrap();
+        assert!(verifier(&last).verify(&old).await.is_err(), "the former key is gone");
+    }
 }

@@ -27,6 +27,8 @@ pub trait OnSignIn: Debug + Send + Sync + 'static {
     async fn signed_in(&self, sessions: &dyn PdsSessions, account: &Account);
 }
 
+/// So many wrong passwords for an account within five minutes, and its PDS is not asked for a while.
+const WRONG_PASSWORDS: usize = 10;
 /// How long [`OnSignIn::signed_in`] may take.
 const WELCOME: Duration = Duration::from_secs(60);
 
@@ -39,7 +41,7 @@ pub struct AccountSessions {
     pds: Pds,
     refresher: Refresher,
     service_tokens: ServiceTokens,
-    attempts: Attempts,
+    attempts: Attempts<Did>,
     accepted: Accepted,
     signing_in: Locks<Fingerprint>,
     oauth: Option<OAuthClient>,
@@ -60,7 +62,7 @@ impl AccountSessions {
         Ok(Self {
             refresher: Refresher::new(Arc::clone(&store), pds.clone(), clock.clone()),
             service_tokens: ServiceTokens::new(clock.clone()),
-            attempts: Attempts::new(clock),
+            attempts: Attempts::new(clock, WRONG_PASSWORDS),
             signing_in: Locks::new(),
             oauth: None,
             on_sign_in: None,

@@ -1,46 +1,46 @@
 use std::collections::VecDeque;
+use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use atcr_core::Account;
-use atcr_core::syntax::Did;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use moka::future::Cache;
 use sha2::Sha256;
 
 use crate::clock::{Clock, until, whole_seconds};
 
-/// So many wrong passwords ...
-const FAILURES: usize = 10;
-/// ... within this time, and the PDS is not asked until the first of them is that old.
+/// What failed is forgotten after this time.
 const WINDOW: Duration = Duration::from_secs(300);
 /// How long a right password is known again.
 const REMEMBERED: Duration = Duration::from_secs(600);
 
-/// Counts wrong passwords by account. An attempt counts from when it begins, so that many at once do not slip
-/// through, and is taken back when the password was not the reason for its end.
+/// Counts what failed, by account or by address: so many within five minutes, and the next one waits until the first
+/// of them is that old. An attempt counts from when it begins, so that many at once do not slip through, and is taken
+/// back when it did not fail.
 #[derive(Debug, Clone)]
-pub(super) struct Attempts {
+pub(crate) struct Attempts<K: Hash + Eq + Send + Sync + 'static> {
     clock: Clock,
-    failures: Cache<Did, Arc<Mutex<VecDeque<i64>>>>,
+    limit: usize,
+    failures: Cache<K, Arc<Mutex<VecDeque<i64>>>>,
 }
 
-impl Attempts {
-    pub(super) fn new(clock: Clock) -> Self {
+impl<K: Hash + Eq + Clone + Send + Sync + 'static> Attempts<K> {
+    pub(crate) fn new(clock: Clock, limit: usize) -> Self {
         let failures = Cache::builder().max_capacity(100_000).time_to_idle(WINDOW).build();
-        Self { clock, failures }
+        Self { clock, limit, failures }
     }
 
     /// Begins an attempt; how long to wait when there were too many.
-    pub(super) async fn begin(&self, did: &Did) -> Result<Attempt, Duration> {
-        let failures = self.failures.get_with_by_ref(did, async { Arc::default() }).await;
+    pub(crate) async fn begin(&self, who: &K) -> Result<Attempt, Duration> {
+        let failures = self.failures.get_with_by_ref(who, async { Arc::default() }).await;
         let now = self.clock.unix();
         let mut times = failures.lock().unwrap_or_else(PoisonError::into_inner);
         let window = whole_seconds(WINDOW);
         while times.front().is_some_and(|first| first.saturating_add(window) <= now) {
             times.pop_front();
         }
-        if let (Some(first), true) = (times.front(), times.len() >= FAILURES) {
+        if let (Some(first), true) = (times.front(), times.len() >= self.limit) {
             return Err(until(first.saturating_add(window), now));
         }
         times.push_back(now);
@@ -51,14 +51,14 @@ impl Attempts {
 
 /// An attempt under way. Dropped without [`Attempt::failed`], it does not count.
 #[derive(Debug)]
-pub(super) struct Attempt {
+pub(crate) struct Attempt {
     failures: Arc<Mutex<VecDeque<i64>>>,
     at: i64,
     failed: bool,
 }
 
 impl Attempt {
-    pub(super) fn failed(mut self) {
+    pub(crate) fn failed(mut self) {
         self.failed = true;
     }
 }

@@ -32,6 +32,7 @@ use crate::oauth::OAuthError;
 
 pub use account_sessions::{AccountSessions, OnSignIn};
 pub(crate) use account_sessions::{Opened, parse_identifier};
+pub(crate) use attempts::Attempts;
 pub use memory::MemorySessionStore;
 pub use sealing::{SealError, SealingKey};
 pub use sign_in::{SignIn, SignInError};

@@ -61,6 +61,10 @@ impl TokenIssuer {
         &self.keys
     }
 
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
     /// A registry token for a caller; whether the caller may have that access is decided before.
     pub fn issue(
         &self,

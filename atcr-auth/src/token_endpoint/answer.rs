@@ -71,6 +71,22 @@ impl Failure {
         Self::new(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", message)
     }
 
+    /// Too much was guessed at one address.
+    pub(super) fn address_waits(after: Duration) -> Self {
+        let message =
+            format!("too many failed sign-ins from your address; wait {} s, then try again", after.as_secs());
+        Self::wait(StatusCode::TOO_MANY_REQUESTS, "TOOMANYREQUESTS", message, after)
+            .with_reason("too_many_attempts")
+    }
+
+    /// Whether somebody who guesses would be told this.
+    pub(super) fn is_wrong_guess(&self) -> bool {
+        matches!(
+            self.detail["reason"].as_str(),
+            Some("wrong_password" | "unknown_identity" | "invalid_identifier")
+        )
+    }
+
     fn wait(status: StatusCode, code: &'static str, message: String, after: Duration) -> Self {
         Self { retry_after: Some(after), ..Self::new(status, code, message) }
     }

@@ -1,3 +1,4 @@
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use atcr_core::Principal;
@@ -6,17 +7,20 @@ use axum::extract::{DefaultBodyLimit, RawQuery, State};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
-use http::{HeaderMap, header};
+use http::{Extensions, HeaderMap, header};
 
 use super::answer::{Failure, Granted};
 use super::request::{Grant, TokenRequest};
 use crate::device_flow::{DeviceSecret, IDENTITY_TOKEN_USER};
-use crate::pds_session::SignIn;
+use crate::pds_session::{Attempts, SignIn};
+use crate::peer::{TrustedProxies, counted, may_be_unnamed_proxy};
 use crate::registry_token::{RepositoryAccess, TokenIssuer, TokenVerifier};
 use crate::repository_policy::RepositoryPolicy;
 
 /// No form that a client sends is larger.
 const MAX_FORM: usize = 64 * 1024;
+/// Guesses, of whatever account, after which an address waits: many people may share one.
+const GUESSES: usize = 100;
 
 /// The token service. It grants what is asked and allowed; less than asked is not an error, and the registry tells
 /// the client what is lacking.
@@ -26,6 +30,8 @@ pub struct TokenEndpoint {
     verifier: TokenVerifier,
     sign_in: Arc<dyn SignIn>,
     policy: Arc<dyn RepositoryPolicy>,
+    proxies: TrustedProxies,
+    guesses: Attempts<IpAddr>,
 }
 
 impl TokenEndpoint {
@@ -37,7 +43,16 @@ impl TokenEndpoint {
         sign_in: Arc<dyn SignIn>,
         policy: Arc<dyn RepositoryPolicy>,
     ) -> Self {
-        Self { issuer, verifier, sign_in, policy }
+        let guesses = Attempts::new(issuer.clock().clone(), GUESSES);
+        Self { issuer, verifier, sign_in, policy, proxies: TrustedProxies::default(), guesses }
+    }
+
+    /// The same, behind proxies. An address that has guessed a hundred times waits, whatever accounts it guessed at;
+    /// addresses are told by [`ConnectInfo`](axum::extract::ConnectInfo), and without it none waits. Nor does one of a private
+    /// network: it may be a proxy that is not among these.
+    #[must_use]
+    pub fn with_trusted_proxies(self, proxies: TrustedProxies) -> Self {
+        Self { proxies, ..self }
     }
 
     /// `/auth/token` and `/auth/jwks`.
@@ -47,6 +62,20 @@ impl TokenEndpoint {
             .route("/auth/jwks", get(jwks))
             .layer(DefaultBodyLimit::max(MAX_FORM))
             .with_state(Arc::new(self))
+    }
+
+    /// Answers a request that comes from `address`.
+    async fn answer_to(&self, address: Option<IpAddr>, request: TokenRequest) -> Result<Granted, Failure> {
+        let address = address.filter(|address| !may_be_unnamed_proxy(*address));
+        let (Some(address), Grant::Password { .. }) = (address, &request.grant) else {
+            return self.answer(request).await;
+        };
+        let attempt = self.guesses.begin(&counted(address)).await.map_err(Failure::address_waits)?;
+        let answer = self.answer(request).await;
+        if answer.as_ref().is_err_and(Failure::is_wrong_guess) {
+            attempt.failed();
+        }
+        answer
     }
 
     async fn answer(&self, request: TokenRequest) -> Result<Granted, Failure> {
@@ -103,14 +132,22 @@ type Endpoint = State<Arc<TokenEndpoint>>;
 
 async fn by_query(
     State(endpoint): Endpoint,
+    extensions: Extensions,
     headers: HeaderMap,
     RawQuery(query): RawQuery,
 ) -> Result<Granted, Failure> {
-    endpoint.answer(TokenRequest::from_query(&headers, query.as_deref().unwrap_or_default())?).await
+    let request = TokenRequest::from_query(&headers, query.as_deref().unwrap_or_default())?;
+    endpoint.answer_to(endpoint.proxies.client(&extensions, &headers), request).await
 }
 
-async fn by_form(State(endpoint): Endpoint, body: Bytes) -> Result<Granted, Failure> {
-    endpoint.answer(TokenRequest::from_form(&body)?).await
+async fn by_form(
+    State(endpoint): Endpoint,
+    extensions: Extensions,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Granted, Failure> {
+    let request = TokenRequest::from_form(&body)?;
+    endpoint.answer_to(endpoint.proxies.client(&extensions, &headers), request).await
 }
 
 async fn jwks(State(endpoint): Endpoint) -> impl IntoResponse {

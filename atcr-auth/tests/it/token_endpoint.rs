@@ -1,3 +1,4 @@
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use atcr_auth::{
 use atcr_core::{Account, Principal, Proof};
 use axum::Router;
 use axum::body::{Body, to_bytes};
+use axum::extract::ConnectInfo;
 use axum::http::{HeaderMap, Request, StatusCode};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -40,7 +42,9 @@ async fn world() -> World {
     let verifier = TokenVerifier::new(keys.clone(), config.clone(), pds.clock.clone());
     let policy = Arc::new(NamespacePolicy::new(pds.identities()));
     let issuer = TokenIssuer::new(keys, config, pds.clock.clone());
-    let router = TokenEndpoint::new(issuer, verifier.clone(), Arc::new(sessions.clone()), policy).router();
+    let endpoint = TokenEndpoint::new(issuer, verifier.clone(), Arc::new(sessions.clone()), policy);
+    let proxies = ["10.0.0.1".parse().unwrap()].into_iter().collect();
+    let router = endpoint.with_trusted_proxies(proxies).router();
     World { pds, sessions, verifier, router }
 }
 
@@ -268,6 +272,39 @@ async fn each_failure_has_its_status_and_says_what_to_do() {
     }
     let huge = Request::post("/auth/token").body(Body::from(vec![b'a'; 100_000])).unwrap();
     assert_eq!(world.send(huge).await.status, StatusCode::PAYLOAD_TOO_LARGE);
+}
+
+#[tokio::test]
+async fn an_address_that_guesses_waits_whatever_accounts_it_guesses_at() {
+    let world = world().await;
+    let router = world.router.clone();
+    let login = async |peer: &str, forwarded: &str, user: &str, password: &str| {
+        let peer: SocketAddr = peer.parse().unwrap();
+        let basic = STANDARD.encode(format!("{user}:{password}"));
+        let request = Request::get("/auth/token")
+            .header("authorization", format!("Basic {basic}"))
+            .header("x-forwarded-for", forwarded)
+            .extension(ConnectInfo(peer));
+        router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap()
+    };
+    for n in 0..100 {
+        // What a stranger says about where it comes from is not believed.
+        let forwarded = format!("198.51.100.{n}");
+        let answer = login("203.0.113.9:1", &forwarded, &format!("ghost{n}.test"), "x").await;
+        assert_eq!(answer.status(), StatusCode::UNAUTHORIZED);
+    }
+    let refused = login("203.0.113.9:2", "", "alice.test", PASSWORD).await;
+    assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(refused.headers()["retry-after"], "300");
+    // The proxy is believed; others, and whoever needs no password, are served.
+    let proxied = login("10.0.0.1:1", "203.0.113.9", "alice.test", PASSWORD).await;
+    assert_eq!(proxied.status(), StatusCode::TOO_MANY_REQUESTS);
+    let other = login("10.0.0.1:1", "203.0.113.10", "alice.test", PASSWORD).await;
+    assert_eq!(other.status(), StatusCode::OK);
+    assert_eq!(login("203.0.113.9:1", "", "", "").await.status(), StatusCode::OK, "anonymous");
+    world.pds.clock.advance(Duration::from_secs(300));
+    let later = login("203.0.113.9:1", "", "alice.test", PASSWORD).await;
+    assert_eq!(later.status(), StatusCode::OK);
 }
 
 #[tokio::test]

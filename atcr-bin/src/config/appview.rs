@@ -1,5 +1,6 @@
 use std::path::PathBuf;
 
+use atcr_auth::Network;
 use atcr_core::syntax::Did;
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -38,6 +39,8 @@ pub struct Server {
     pub client_name: String,
     /// The hold that takes the blobs of people who have chosen none.
     pub default_hold_did: Option<Did>,
+    /// The proxies in front, whose word is taken about where requests come from.
+    pub trusted_proxies: Vec<Network>,
     /// Lets requests reach this machine: development only.
     pub test_mode: bool,
 }
@@ -49,6 +52,7 @@ impl Default for Server {
             base_url: None,
             client_name: "AT Container Registry".to_owned(),
             default_hold_did: None,
+            trusted_proxies: Vec::new(),
             test_mode: false,
         }
     }

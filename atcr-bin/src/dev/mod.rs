@@ -166,6 +166,7 @@ impl Network {
             handle_resolver: Some(pds_url.clone()),
             egress: egress.clone(),
             redirect_blobs: true,
+            trusted_proxies: Vec::new(),
             limits: Limits::default(),
             sparse_images: options.sparse_images,
         })
