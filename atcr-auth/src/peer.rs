@@ -1,10 +1,10 @@
-use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 use std::sync::Arc;
 
 use axum::extract::ConnectInfo;
 use http::{Extensions, HeaderMap};
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 /// Where requests come from, with the proxies in front of a service taken into account.
@@ -17,10 +17,7 @@ pub struct TrustedProxies(Arc<[Network]>);
 /// A range of addresses, such as `10.0.0.0/8`, or one address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Network {
-    address: IpAddr,
-    prefix: u8,
-}
+pub struct Network(IpNet);
 
 /// Text that is no range of addresses.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -31,18 +28,8 @@ impl FromStr for Network {
     type Err = InvalidNetwork;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let invalid = || InvalidNetwork(text.to_owned());
-        let (address, prefix) = match text.split_once('/') {
-            Some((address, prefix)) => (address, Some(prefix)),
-            None => (text, None),
-        };
-        let address: IpAddr = address.parse().map_err(|_| invalid())?;
-        let bits = if address.is_ipv4() { 32 } else { 128 };
-        let prefix = prefix.map_or(Ok(bits), str::parse).map_err(|_| invalid())?;
-        if prefix > bits {
-            return Err(invalid());
-        }
-        Ok(Self { address, prefix })
+        let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+        network.map(Self).map_err(|_| InvalidNetwork(text.to_owned()))
     }
 }
 
@@ -56,29 +43,7 @@ impl TryFrom<String> for Network {
 
 impl From<Network> for String {
     fn from(network: Network) -> Self {
-        network.to_string()
-    }
-}
-
-impl fmt::Display for Network {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.address, self.prefix)
-    }
-}
-
-impl Network {
-    fn contains(&self, address: IpAddr) -> bool {
-        match (self.address, address.to_canonical()) {
-            (IpAddr::V4(own), IpAddr::V4(other)) => {
-                let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix)).unwrap_or(0);
-                (own.to_bits() ^ other.to_bits()) & mask == 0
-            }
-            (IpAddr::V6(own), IpAddr::V6(other)) => {
-                let mask = u128::MAX.checked_shl(128 - u32::from(self.prefix)).unwrap_or(0);
-                (own.to_bits() ^ other.to_bits()) & mask == 0
-            }
-            _ => false,
-        }
+        network.0.to_string()
     }
 }
 
@@ -96,7 +61,7 @@ impl TrustedProxies {
         let forwarded = headers.get_all("x-forwarded-for").into_iter();
         let forwarded: Vec<_> = forwarded.filter_map(|value| value.to_str().ok()).collect();
         let mut before = forwarded.iter().rev().flat_map(|value| value.rsplit(','));
-        while self.0.iter().any(|network| network.contains(client)) {
+        while self.0.iter().any(|network| network.0.contains(&client)) {
             let Some(address) = before.next().and_then(|text| text.trim().parse::<IpAddr>().ok()) else {
                 break;
             };
