@@ -4,7 +4,8 @@
 //! `cargo bench -p atcr-registry --bench registry -- [NAME='COMMAND with {port} and {dir}']…`
 //!
 //! Without a command it measures the example `filesystem_registry`, which must be built in release mode before. Each
-//! server gets an empty directory below the system's temporary one, which is removed when it has ended.
+//! server gets an empty directory below the system's temporary one, which is removed when it has ended. The pushes that
+//! run at once are of `PUSH_MIB` (256) MiB each; fifty of them are kept until the end.
 #![allow(missing_docs, clippy::unwrap_used, clippy::cast_precision_loss)]
 
 use std::fs::{self, File};
@@ -18,6 +19,8 @@ use std::time::{Duration, Instant};
 use atcr_core::oci::{Algorithm, Digest, Hasher, MediaType};
 
 const MIB: usize = 1 << 20;
+/// One connection alone would measure how the kernel wakes an idle processor, four times what the request costs.
+const CONNECTIONS: usize = 8;
 /// The first argument of the process that only receives, hashes and writes.
 const BARE: &str = "bare";
 
@@ -202,16 +205,22 @@ impl Server {
         fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5").unwrap();
     }
 
-    /// CPU milliseconds for each of `count` operations, and how many there were in a second.
-    fn each(&self, count: usize, mut operation: impl FnMut(&mut Client, usize)) -> (f64, f64) {
-        let mut client = Client::new(self.addr);
-        for n in 0..count / 10 {
-            operation(&mut client, n);
-        }
+    /// CPU milliseconds for each of `count` operations on all connections, and how many there were in a second.
+    fn each(&self, count: usize, operation: impl Fn(&mut Client, usize) + Sync) -> (f64, f64) {
+        let mut clients: Vec<_> = (0..CONNECTIONS).map(|_| Client::new(self.addr)).collect();
+        let mut run = |count: usize| {
+            thread::scope(|scope| {
+                for (first, client) in clients.iter_mut().enumerate() {
+                    let operation = &operation;
+                    scope.spawn(move || {
+                        (first..count).step_by(CONNECTIONS).for_each(|n| operation(client, n))
+                    });
+                }
+            });
+        };
+        run(count / 10);
         let (cpu, began) = (self.cpu(), Instant::now());
-        for n in 0..count {
-            operation(&mut client, n);
-        }
+        run(count);
         ((self.cpu() - cpu) * 1000.0 / count as f64, count as f64 / began.elapsed().as_secs_f64())
     }
 
@@ -220,6 +229,13 @@ impl Server {
         let (cpu, began) = (self.cpu(), Instant::now());
         operation();
         (self.cpu() - cpu, began.elapsed().as_secs_f64())
+    }
+
+    /// The least CPU seconds of five times, and the wall seconds of that one: where the kernel's page cache is taken
+    /// back by the host of a virtual machine, a write costs up to three times as much.
+    fn best(&self, mut operation: impl FnMut()) -> (f64, f64) {
+        let times = (0..5).map(|_| self.once(&mut operation));
+        times.min_by(|one, other| one.0.total_cmp(&other.0)).unwrap()
     }
 }
 
@@ -266,12 +282,12 @@ fn measure(name: &str, command: &str) {
         ("HEAD", "manifest HEAD", "/v2/bench/app/manifests/latest"),
         ("HEAD", "blob HEAD", blob.as_str()),
     ] {
-        let (cpu, rate) = server.each(5000, |client, _| {
+        let (cpu, rate) = server.each(20_000, |client, _| {
             assert_eq!(client.call(method, path, &accept, b"").status, 200);
         });
         row(&format!("{what}, CPU ms"), format!("{cpu:.3}  ({rate:.0}/s)"));
     }
-    let (cpu, rate) = server.each(300, |client, n| {
+    let (cpu, rate) = server.each(1000, |client, n| {
         put(client, "bench/app", &format!("v{n}"), &manifest(&config, n + 1));
     });
     row("manifest PUT, CPU ms", format!("{cpu:.3}  ({rate:.0}/s)"));
@@ -285,10 +301,10 @@ fn measure(name: &str, command: &str) {
     row("tags/list of 1,000 tags, CPU ms", format!("{cpu:.3}  ({rate:.0}/s)"));
 
     let gib = Large::new(1024, 1);
-    let (cpu, wall) = server.once(|| client.push_large("bench/large", &gib));
+    let (cpu, wall) = server.best(|| client.push_large("bench/large", &gib));
     row("push of 1 GiB, CPU s", format!("{cpu:.2}  ({wall:.1} s)"));
     let path = format!("/v2/bench/large/blobs/{}", gib.digest);
-    let (cpu, wall) = server.once(|| assert_eq!(client.call("GET", &path, "", b"").length, 1024 * MIB));
+    let (cpu, wall) = server.best(|| assert_eq!(client.call("GET", &path, "", b"").length, 1024 * MIB));
     row("pull of 1 GiB, CPU s", format!("{cpu:.2}  ({wall:.1} s)"));
 
     let two = Large::new(2048, 2);
@@ -298,7 +314,7 @@ fn measure(name: &str, command: &str) {
     let peak = server.memory("VmHWM:");
     row("push of 2 GiB, peak RSS, MiB", format!("{peak:.1}  ({:+.1} above before)", peak - before));
 
-    let (pushes, mib) = (50, 256);
+    let (pushes, mib) = (50, std::env::var("PUSH_MIB").map_or(256, |mib| mib.parse().unwrap()));
     let blobs: Vec<Large> = (0..pushes).map(|n| Large::new(mib, 100 + n)).collect();
     server.forget_peak();
     let (cpu, wall) = server.once(|| {
@@ -357,7 +373,7 @@ fn main() {
     println!("bare loop: receive, hash, write, sync");
     let (server, _) = Server::start(&format!("{} {BARE} {{port}} {{dir}}", own.display()));
     let gib = Large::new(1024, 1);
-    let (cpu, wall) = server.once(|| {
+    let (cpu, wall) = server.best(|| {
         let mut client = Client::new(server.addr);
         client.head("PUT", "/", "", gib.mib * MIB);
         gib.each(|piece| client.stream.get_mut().write_all(piece).unwrap());
