@@ -16,11 +16,12 @@ class Hold:
     Use as a context manager; it is ended by its own pid.
     """
 
-    def __init__(self, server, owner, data_dir, log, method, public_url=None):
+    def __init__(self, server, owner, data_dir, log, method, public_url=None, settings=None):
         self.server, self.owner, self.data_dir, self.log_path = server, owner, data_dir, log
         self.method, self.port, self.process = method, free_port(), None
         self.url = f"http://localhost:{self.port}"
         self.public_url = public_url or self.url
+        self.settings = settings or {}
 
     def __enter__(self):
         self.start()
@@ -40,6 +41,7 @@ class Hold:
             "HOLD_DATABASE_PATH": self.data_dir,
             "HOLD_DATABASE_DID_METHOD": self.method,
             "HOLD_DATABASE_PLC_DIRECTORY_URL": self.server.ready["plc"],
+            **self.settings,
         }
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen([f"{os.path.dirname(self.server.atcr)}/atcr-hold", "serve"],
