@@ -274,16 +274,17 @@ impl BlobStore for FilesystemBlobStore {
         &self,
         access: &Access,
         upload: UploadState,
-        body: ByteStream,
+        mut body: ByteStream,
     ) -> Result<UploadState, StoreError> {
         let (upload, place) = Upload::of(&self.files.uploads(), &upload)?;
         let repository = access.repository.clone();
-        let writer = blocking(move || upload.writer(&repository, place)).await?;
-        let writer = pour(body, writer).await.map_err(|error| match error {
+        let (writer, mut hasher) = blocking(move || upload.writer(&repository, place)).await?;
+        let poured = pour(&mut body, writer, |bytes| hasher.update(bytes)).await;
+        let (writer, last) = poured.map_err(|error| match error {
             PourError::Body(source) => StoreError::BodyInterrupted(source),
-            PourError::Sink(error) => error.into(),
+            PourError::Output(error) => error.into(),
         })?;
-        blocking(move || writer.acknowledge()).await
+        blocking(move || writer.acknowledge(&last, &hasher)).await
     }
 
     async fn status(&self, access: &Access, upload: &UploadState) -> Result<(), StoreError> {

@@ -1,17 +1,16 @@
 use std::fs::{self, File};
-use std::io::{self, ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
 use data_encoding::{BASE64, HEXLOWER};
 use serde::{Deserialize, Serialize};
 
 use super::super::UploadState;
 use super::unique;
 use crate::error::StoreError;
-use crate::files::{Sink, WRITE_BYTES, named};
+use crate::files::{Block, Output, WRITE_BYTES, named};
 use crate::oci::{Algorithm, Digest, Hasher, RepositoryName};
 
 /// From how many of the last steps an upload can go on.
@@ -168,8 +167,12 @@ impl Upload {
             .map_err(|error| self.failed("writing the journal of", error))
     }
 
-    /// Opens the end of the upload.
-    pub(super) fn writer(self, repository: &RepositoryName, place: Place) -> Result<Writer, StoreError> {
+    /// Opens the end of the upload; with what has been hashed until there.
+    pub(super) fn writer(
+        self,
+        repository: &RepositoryName,
+        place: Place,
+    ) -> Result<(Writer, Hasher), StoreError> {
         let lock = self.lock()?;
         let journal = self.journal(repository)?;
         let is_last = journal.last() == Some(place.step);
@@ -186,19 +189,19 @@ impl Upload {
                 let path = self.segment(name);
                 let file = File::create_new(&path).map_err(|error| self.failed("writing to", error))?;
                 file.try_lock().map_err(io::Error::from).map_err(named("locking", &path))?;
-                Target { name, file, path, start: 0, is_new: true }
+                Target { name, output: Output::new(file, path, 0), start: 0, is_new: true }
             }
         };
         drop(lock);
         let repository = repository.clone();
-        Ok(Writer { upload: self, repository, place, hasher, target, written: 0, done: false })
+        Ok((Writer { upload: self, repository, place, target, done: false }, hasher))
     }
 
     /// The last segment, cut to what counts; `None` when somebody writes to it.
     fn reopen(&self, segment: Segment) -> Result<Option<Target>, StoreError> {
         let path = self.segment(segment.name);
         let open = File::options().read(true).write(true).open(&path);
-        let mut file = open.map_err(|error| self.failed("opening", error))?;
+        let file = open.map_err(|error| self.failed("opening", error))?;
         let metadata = file.metadata().map_err(named("looking at", &path))?;
         let start = segment.end - segment.start;
         // With a second name it is a blob already: the process ended between the two halves of a finish.
@@ -209,8 +212,7 @@ impl Upload {
             return Err(StoreError::UploadUnknown);
         }
         file.set_len(start).map_err(named("cutting", &path))?;
-        file.seek(SeekFrom::Start(start)).map_err(named("writing to", &path))?;
-        Ok(Some(Target { name: segment.name, file, path, start, is_new: false }))
+        Ok(Some(Target { name: segment.name, output: Output::new(file, path, start), start, is_new: false }))
     }
 
     /// Makes one synced file of the upload, if it has the digest, and ends the upload when `publish` took the file.
@@ -337,8 +339,7 @@ impl Upload {
 
 struct Target {
     name: u64,
-    file: File,
-    path: PathBuf,
+    output: Output,
     /// Where in the file the step begins.
     start: u64,
     is_new: bool,
@@ -349,44 +350,40 @@ pub(super) struct Writer {
     upload: Upload,
     repository: RepositoryName,
     place: Place,
-    hasher: Hasher,
     target: Target,
-    written: u64,
     done: bool,
 }
 
-impl Sink for Writer {
-    fn write(&mut self, pieces: &[Bytes]) -> io::Result<()> {
-        for piece in pieces.iter().flat_map(|piece| piece.chunks(WRITE_BYTES)) {
-            self.hasher.update(piece);
-            self.target.file.write_all(piece).map_err(named("writing to", &self.target.path))?;
-            self.written += piece.len() as u64;
-        }
-        Ok(())
+impl AsMut<Output> for Writer {
+    fn as_mut(&mut self) -> &mut Output {
+        &mut self.target.output
     }
 }
 
 impl Writer {
-    /// Makes the step count. [`StoreError::UploadUnknown`] when the step before it does not any more.
-    pub(super) fn acknowledge(mut self) -> Result<UploadState, StoreError> {
+    /// Makes the step count, after its last bytes. [`StoreError::UploadUnknown`] when the step before it does not any
+    /// more.
+    pub(super) fn acknowledge(mut self, last: &Block, hasher: &Hasher) -> Result<UploadState, StoreError> {
+        self.target.output.write(last)?;
         let (upload, target) = (&self.upload, &self.target);
-        if self.written > 0 {
-            target.file.sync_data().map_err(named("syncing", &target.path))?;
+        let written = target.output.end() - target.start;
+        if written > 0 {
+            target.output.file().sync_data().map_err(named("syncing", target.output.path()))?;
         }
         let _lock = upload.lock()?;
         let journal = upload.journal(&self.repository)?;
         let before = journal.segments.len();
         let is_last = journal.last() == Some(self.place.step);
         let mut journal = journal.until(self.place)?;
-        let (start, end) = (self.place.offset, self.place.offset + self.written);
+        let (start, end) = (self.place.offset, self.place.offset + written);
         match journal.segments.last_mut() {
             Some(last) if !target.is_new => last.end = end,
-            _ if self.written == 0 => {}
+            _ if written == 0 => {}
             _ => journal.segments.push(Segment { name: target.name, start, end }),
         }
-        let place = journal.push(end, &self.hasher)?;
+        let place = journal.push(end, hasher)?;
         upload.replace(&journal)?;
-        self.done = self.written > 0;
+        self.done = written > 0;
         if (!is_last || before > 1)
             && let Err(error) = upload.prune(&journal)
         {
@@ -401,8 +398,9 @@ impl Drop for Writer {
         if self.done {
             return;
         }
-        let Target { file, path, start, is_new, .. } = &self.target;
-        let cleared = if *is_new { fs::remove_file(path) } else { file.set_len(*start) };
+        let Target { output, start, is_new, .. } = &self.target;
+        let path = output.path();
+        let cleared = if *is_new { fs::remove_file(path) } else { output.file().set_len(*start) };
         if let Err(error) = cleared
             && error.kind() != ErrorKind::NotFound
         {

@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use atcr_core::blob_store::ByteStream;
+use atcr_core::files::{PourError, create_directory, pour, sync_directory};
 use atcr_core::oci::ByteRange;
 use atcr_core::syntax::TidClock;
 use bytes::Bytes;
@@ -61,7 +62,7 @@ impl FilesystemStorage {
         let clock = getrandom::u32().map_or(0, |n| u16::try_from(n & 0x3ff).unwrap_or_default());
         blocking(move || {
             let uploads = root.join("uploads");
-            create_durably(&uploads).map_err(failed("making", &uploads))?;
+            create_directory(&uploads).map_err(failed("making", &uploads))?;
             Ok(Self { inner: Arc::new(Inner { root, etags: TidClock::after(None, clock) }) })
         })
         .await
@@ -90,24 +91,6 @@ async fn blocking<T: Send + 'static>(
 fn failed(doing: &str, path: &Path) -> impl FnOnce(io::Error) -> StorageError + use<> {
     let doing = format!("{doing} {}", path.display());
     move |error| StorageError::io(doing, error)
-}
-
-/// Makes a change of the entries of a directory durable.
-fn sync_directory(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
-}
-
-/// Makes a directory with all that is above it, so that it is there after a power failure too.
-fn create_durably(path: &Path) -> io::Result<()> {
-    match fs::create_dir(path) {
-        Ok(()) => path.parent().map_or(Ok(()), sync_directory),
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            create_durably(path.parent().ok_or(error)?)?;
-            create_durably(path)
-        }
-        Err(error) => Err(error),
-    }
 }
 
 fn size_of(path: &Path) -> Result<Option<u64>, StorageError> {
@@ -146,8 +129,12 @@ impl ObjectStorage for FilesystemStorage {
         let directory = self.directory(upload)?;
         let etag = self.inner.etags.now();
         let writer = blocking(move || PartWriter::open(directory, number, etag)).await?;
-        let writer = part::pour(&mut Measured::new(size, body), writer).await?;
-        blocking(move || writer.finish()).await
+        let poured = pour(&mut Measured::new(size, body), writer, |_| ()).await;
+        let (writer, last) = poured.map_err(|error| match error {
+            PourError::Body(source) => StorageError::Body(source),
+            PourError::Output(error) => StorageError::io("taking a part", error),
+        })?;
+        blocking(move || writer.finish(&last)).await
     }
 
     async fn presign_part(
@@ -202,7 +189,7 @@ impl ObjectStorage for FilesystemStorage {
         blocking(move || {
             let folder = target.parent().unwrap_or(&target);
             for attempt in 0.. {
-                create_durably(folder).map_err(failed("making", folder))?;
+                create_directory(folder).map_err(failed("making", folder))?;
                 match fs::rename(&source, &target) {
                     Ok(()) => break,
                     Err(error) if error.kind() != ErrorKind::NotFound => {
