@@ -10,6 +10,7 @@ use tokio::io::AsyncRead;
 
 use super::car::{CarError, CarLimits, CarReader};
 use super::source::{Load, LoadRecords};
+use super::walk::Walk;
 use super::{Commit, Head, RepoError};
 use crate::cbor;
 use crate::store::{StoreError, StoredBlock};
@@ -60,6 +61,38 @@ impl Import {
         let commit = Commit::decode(&commit.bytes)?;
         self.files.push((stage, commit.data));
         Ok(commit)
+    }
+}
+
+impl Import {
+    /// The records of the file that was read last, for a caller who looks at them instead of taking them over. `None`
+    /// when there is no file.
+    pub fn into_records(mut self) -> Option<RepoRecords> {
+        let (stage, data) = self.files.pop()?;
+        Some(RepoRecords(Walk::tree(stage, data)))
+    }
+}
+
+/// The records of a CAR file in the order of their keys. The tree is checked on the way: its nodes are the canonical
+/// ones, and every record has the CID that the tree says.
+pub struct RepoRecords(Walk<Stage>);
+
+impl std::fmt::Debug for RepoRecords {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("RepoRecords")
+    }
+}
+
+impl RepoRecords {
+    /// The next record: its key in the tree (`collection/rkey`, as the repo has it), its CID and its bytes. `None`
+    /// after the last one: then the file has the whole repo.
+    pub async fn next(&mut self) -> Result<Option<(Box<str>, Cid, Bytes)>, RepoError> {
+        while let Some(step) = self.0.next().await? {
+            if let Some(key) = step.key {
+                return Ok(Some((key, step.block.cid, step.block.bytes)));
+            }
+        }
+        Ok(None)
     }
 }
 

@@ -23,7 +23,7 @@ pub use commit::{Commit, CommitError};
 pub use error::RepoError;
 pub use event::{CommitEvent, Event, EventKind, NewEvent, RepoOp, Since};
 pub use frame::{Frame, FrameError, MAX_FRAME_BYTES, SequencedEvent};
-pub use import::{Import, Imported};
+pub use import::{Import, Imported, RepoRecords};
 pub use keys::{KeyError, KeyStore, MemoryKeys};
 pub use path::RecordPath;
 pub use repos::{NewRepo, RepoOptions, Repos};
