@@ -43,6 +43,7 @@
 //! | feature | default | what it adds |
 //! |---|---|---|
 //! | `atproto` | yes | the module `atproto`: manifests as records in PDSs, blobs in holds |
+//! | `index` | no | the modules `index` and `ingest`: what the network's repos hold, in SQLite or PostgreSQL |
 //!
 //! [`ManifestStore`]: atcr_core::ManifestStore
 //! [`BlobStore`]: atcr_core::BlobStore
@@ -50,6 +51,10 @@
 
 #[cfg(feature = "atproto")]
 pub mod atproto;
+#[cfg(feature = "index")]
+pub mod index;
+#[cfg(feature = "index")]
+pub mod ingest;
 mod limits;
 mod oci;
 mod registry;

@@ -135,6 +135,9 @@ impl BlobStore for HoldBlobStore {
         range: Option<RangeRequest>,
     ) -> Result<BlobContent, StoreError> {
         if self.delivery == BlobDelivery::Redirect {
+            if let Some(url) = self.at_open_hold(access, digest).await? {
+                return Ok(BlobContent::Redirect(url));
+            }
             let response = self.find(access, digest, BlobRequest::Locate).await?;
             let of_hold = response.url().origin();
             if let Some(url) = self.location(response).await?
@@ -288,6 +291,15 @@ impl BlobStore for HoldBlobStore {
 }
 
 impl HoldBlobStore {
+    /// The blob's address at a hold that sends anybody on to its storage by itself, when it is known without asking.
+    async fn at_open_hold(&self, access: &Access, digest: &Digest) -> Result<Option<Url>, StoreError> {
+        let owned = names::resolve(&self.identities, &access.repository).await?;
+        let Some((hold, url)) = self.locator.open_hold(&owned.owner, digest).await else { return Ok(None) };
+        let url = self.holds.blob_url(&url, BlobOf { repository: &owned, digest });
+        tracing::debug!(%hold, %digest, "sent on to the hold");
+        Ok(if takes_the_token_along(&self.registry, &url) { None } else { Some(url) })
+    }
+
     /// The URL in a hold's answer: a redirect, or JSON with a `url`. `None` when it sent the bytes themselves.
     async fn location(&self, response: Response) -> Result<Option<Url>, StoreError> {
         #[derive(serde::Deserialize)]

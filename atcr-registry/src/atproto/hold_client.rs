@@ -123,6 +123,17 @@ impl HoldClient {
         self.request_blob(hold, &client.with_bearer(token), blob, verb).await
     }
 
+    /// Where anybody can ask a hold for a blob.
+    pub(super) fn blob_url(&self, hold: &Url, blob: BlobOf<'_>) -> Url {
+        let mut url = XrpcClient::new(self.egress.clone(), hold.clone()).method_url(GET_BLOB);
+        let BlobOf { repository: OwnedRepository { owner, name }, digest } = blob;
+        url.query_pairs_mut()
+            .append_pair("did", owner.as_str())
+            .append_pair("cid", &digest.to_string())
+            .append_pair("repository", name.as_str());
+        url
+    }
+
     async fn request_blob(
         &self,
         hold: &Did,

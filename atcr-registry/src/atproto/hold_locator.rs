@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use atcr_core::StoreError;
@@ -5,7 +6,9 @@ use atcr_core::oci::Digest;
 use atcr_core::records::{ManifestRecord, ProfileRecord, Record};
 use atcr_core::syntax::{Did, RecordKey};
 use moka::future::Cache;
+use url::Url;
 
+use super::hold_directory::HoldDirectory;
 use super::pds_reader::PdsReader;
 
 /// Knows which hold has a blob, and which one takes the next.
@@ -16,6 +19,7 @@ pub(super) struct HoldLocator {
     /// Learned from the manifests that were read and written.
     holds: Cache<(Did, Digest), Did>,
     push_holds: Cache<Did, Did>,
+    directory: Option<Arc<dyn HoldDirectory>>,
 }
 
 impl HoldLocator {
@@ -25,11 +29,33 @@ impl HoldLocator {
             default_hold,
             holds: Cache::builder().max_capacity(200_000).time_to_live(Duration::from_secs(600)).build(),
             push_holds: Cache::builder().max_capacity(10_000).time_to_live(Duration::from_secs(60)).build(),
+            directory: None,
         }
+    }
+
+    /// Asks this directory before anybody else.
+    #[cfg(feature = "index")]
+    pub(super) fn with_directory(mut self, directory: Arc<dyn HoldDirectory>) -> Self {
+        self.directory = Some(directory);
+        self
     }
 
     /// The hold that takes what this account pushes: the one its profile names, else the registry's own.
     pub(super) async fn push_hold(&self, owner: &Did) -> Result<Did, StoreError> {
+        let Some(directory) = &self.directory else { return self.chosen_hold(owner).await };
+        let hold = match directory.chosen_hold(owner).await {
+            Some(chosen) => chosen.unwrap_or_else(|| self.default_hold.clone()),
+            None => self.chosen_hold(owner).await?,
+        };
+        Ok(directory.successor(&hold).await.unwrap_or(hold))
+    }
+
+    /// Where a hold answers that is known to be up, to have the blob, and to give it to anybody.
+    pub(super) async fn open_hold(&self, owner: &Did, digest: &Digest) -> Option<(Did, Url)> {
+        self.directory.as_ref()?.open_hold(owner, digest).await
+    }
+
+    async fn chosen_hold(&self, owner: &Did) -> Result<Did, StoreError> {
         let look_up = async {
             let found = self.reader.record(owner, &ProfileRecord::collection(), &RecordKey::this()).await?;
             let profile = found.map(|found| found.value);
@@ -51,10 +77,16 @@ impl HoldLocator {
     /// owner pushes to.
     pub(super) async fn candidates(&self, owner: &Did, digest: &Digest) -> Result<Vec<Did>, StoreError> {
         let mut holds = Vec::with_capacity(2);
-        holds.extend(self.holds.get(&(owner.clone(), *digest)).await);
-        let push_hold = self.push_hold(owner).await?;
-        if !holds.contains(&push_hold) {
-            holds.push(push_hold);
+        if let Some(directory) = &self.directory {
+            holds = directory.holds_of(owner, digest).await;
+        }
+        let learned = self.holds.get(&(owner.clone(), *digest)).await;
+        holds.extend(learned.filter(|hold| !holds.contains(hold)));
+        match self.push_hold(owner).await {
+            Ok(push_hold) if !holds.contains(&push_hold) => holds.push(push_hold),
+            Err(error) if holds.is_empty() => return Err(error),
+            // What is known need not wait for the owner's PDS.
+            Ok(_) | Err(_) => {}
         }
         Ok(holds)
     }
@@ -75,10 +107,11 @@ impl HoldLocator {
 }
 
 /// An error that several callers waited for together.
-fn shared(error: std::sync::Arc<StoreError>) -> StoreError {
-    match std::sync::Arc::try_unwrap(error) {
+pub(super) fn shared(error: Arc<StoreError>) -> StoreError {
+    match Arc::try_unwrap(error) {
         Ok(error) => error,
         Err(shared) => match &*shared {
+            StoreError::NotFound(what) => StoreError::NotFound(what.clone()),
             StoreError::RepositoryUnknown(message) => StoreError::RepositoryUnknown(message.clone()),
             StoreError::RateLimited { message, retry_after } => {
                 StoreError::RateLimited { message: message.clone(), retry_after: *retry_after }

@@ -14,12 +14,13 @@ use serde_json::{Value, json};
 
 use super::hold_client::session_error;
 use super::hold_locator::HoldLocator;
+use super::journal::{Journal, Written};
 use super::names::{self, OwnedRepository};
 use super::notify::HoldNotifier;
 use super::pds_reader::{Found, PdsReader};
 
 /// No manifest is larger, whoever wrote it.
-const MANIFEST_LIMIT: usize = 8 * 1024 * 1024;
+pub(super) const MANIFEST_LIMIT: usize = 8 * 1024 * 1024;
 
 /// How often a write is tried anew when somebody else wrote to the repo in between.
 const SWAP_ATTEMPTS: usize = 8;
@@ -36,6 +37,7 @@ pub struct PdsManifestStore {
     sessions: Arc<dyn PdsSessions>,
     locator: HoldLocator,
     notifier: HoldNotifier,
+    journal: Option<Arc<dyn Journal>>,
 }
 
 /// A tag's record, where it is.
@@ -56,7 +58,14 @@ impl PdsManifestStore {
         locator: HoldLocator,
         notifier: HoldNotifier,
     ) -> Self {
-        Self { identities, reader, sessions, locator, notifier }
+        Self { identities, reader, sessions, locator, notifier, journal: None }
+    }
+
+    /// Tells of every commit that it makes.
+    #[cfg(feature = "index")]
+    pub(super) fn with_journal(mut self, journal: Arc<dyn Journal>) -> Self {
+        self.journal = Some(journal);
+        self
     }
 
     async fn owned(&self, access: &Access) -> Result<OwnedRepository, StoreError> {
@@ -148,12 +157,20 @@ impl PdsManifestStore {
     }
 
     async fn write(&self, owner: &Did, writes: Vec<Value>, swap: Option<String>) -> Result<(), WriteError> {
+        let noted = self.journal.as_ref().map(|journal| (journal, writes.clone()));
         let mut input = json!({ "repo": owner, "validate": false, "writes": writes });
         if let Some(commit) = swap {
             input["swapCommit"] = commit.into();
         }
         match self.sessions.procedure(owner, "com.atproto.repo.applyWrites", input).await {
-            Ok(_) => Ok(()),
+            Ok(answer) => {
+                if let Some((journal, writes)) = noted
+                    && let Some(commit) = Written::read(writes, &answer)
+                {
+                    journal.wrote(owner, commit).await;
+                }
+                Ok(())
+            }
             Err(error) if error.xrpc().and_then(XrpcError::name) == Some("InvalidSwap") => {
                 Err(WriteError::Swapped)
             }

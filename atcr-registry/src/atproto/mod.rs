@@ -5,8 +5,12 @@
 
 mod blob_store;
 mod hold_client;
+mod hold_directory;
 mod hold_locator;
 mod hold_upload;
+#[cfg(feature = "index")]
+mod indexed;
+mod journal;
 mod manifest_store;
 mod names;
 mod notify;
@@ -23,6 +27,8 @@ use atcr_core::syntax::Did;
 use url::Url;
 
 pub use blob_store::{BlobDelivery, HoldBlobStore};
+#[cfg(feature = "index")]
+pub use indexed::{IndexedManifestStore, indexed_identities};
 pub use manifest_store::PdsManifestStore;
 pub use welcome::Welcome;
 
@@ -59,5 +65,24 @@ impl Network {
         let notifier = HoldNotifier::new(holds.clone());
         let blobs = HoldBlobStore::new(identities.clone(), holds, locator.clone(), delivery, public_url);
         (PdsManifestStore::new(identities, reader, sessions, locator, notifier), blobs)
+    }
+
+    /// The two stores in front of which an index stands: what it knows is answered without asking anybody.
+    #[cfg(feature = "index")]
+    pub fn indexed_stores(
+        self,
+        index: &crate::index::Index,
+        ingest: &crate::ingest::Ingest,
+    ) -> (IndexedManifestStore, HoldBlobStore) {
+        let Self { egress, identities, sessions, default_hold, delivery, public_url } = self;
+        let reader = PdsReader::new(egress.clone(), identities.clone());
+        let known = indexed::Known::new(index.clone(), ingest.clone(), Arc::clone(identities.dids()));
+        let locator = HoldLocator::new(reader.clone(), default_hold).with_directory(Arc::new(known.clone()));
+        let holds = HoldClient::new(egress, Arc::clone(identities.dids()), Arc::clone(&sessions));
+        let notifier = HoldNotifier::new(holds.clone());
+        let blobs = HoldBlobStore::new(identities.clone(), holds, locator.clone(), delivery, public_url);
+        let of_pds = PdsManifestStore::new(identities.clone(), reader.clone(), sessions, locator, notifier);
+        let of_pds = of_pds.with_journal(Arc::new(known.clone()));
+        (IndexedManifestStore::new(of_pds, known, identities, reader), blobs)
     }
 }
