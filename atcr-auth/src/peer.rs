@@ -55,7 +55,7 @@ impl FromIterator<Network> for TrustedProxies {
 
 impl TrustedProxies {
     /// Where a request comes from; `None` when the server does not say who its peer is.
-    pub(crate) fn client(&self, extensions: &Extensions, headers: &HeaderMap) -> Option<IpAddr> {
+    pub fn client(&self, extensions: &Extensions, headers: &HeaderMap) -> Option<IpAddr> {
         let ConnectInfo(peer) = extensions.get::<ConnectInfo<SocketAddr>>()?;
         let mut client = peer.ip().to_canonical();
         let forwarded = headers.get_all("x-forwarded-for").into_iter();
@@ -69,11 +69,16 @@ impl TrustedProxies {
         }
         Some(client)
     }
+
+    /// What the attempts of whoever sends a request are counted by; `None` when they are not.
+    pub(crate) fn counted(&self, extensions: &Extensions, headers: &HeaderMap) -> Option<IpAddr> {
+        self.client(extensions, headers).filter(|client| !may_be_unnamed_proxy(*client)).map(counted)
+    }
 }
 
 /// Whether an address may be one of a proxy that nobody has named: what it guesses is guessed by everybody behind it, and
 /// to make all of them wait would be the attack itself.
-pub(crate) fn may_be_unnamed_proxy(address: IpAddr) -> bool {
+fn may_be_unnamed_proxy(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(address) => address.is_loopback() || address.is_private() || address.is_link_local(),
         IpAddr::V6(address) => {
@@ -83,7 +88,7 @@ pub(crate) fn may_be_unnamed_proxy(address: IpAddr) -> bool {
 }
 
 /// What attempts are counted by: a household or a server has 64 bits of IPv6 addresses to itself.
-pub(crate) fn counted(address: IpAddr) -> IpAddr {
+fn counted(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
         IpAddr::V4(_) => address,

@@ -8,7 +8,8 @@ use atcr_auth::oauth::{ClientKeys, ClientRegistration, Es256Key};
 use atcr_auth::pds_session::{SealingKey, SqliteSessionStore};
 use atcr_auth::{
     AccountSessions, Clock, DeviceFlow, DeviceSignIn, NamespacePolicy, Network as Addresses, OAuthClient,
-    TokenAuthorizer, TokenConfig, TokenEndpoint, TokenIssuer, TokenKeys, TokenVerifier, WebSignIn,
+    TokenAuthorizer, TokenConfig, TokenEndpoint, TokenIssuer, TokenKeys, TokenVerifier, TrustedProxies,
+    WebSignIn,
 };
 use atcr_core::did_resolver::{
     CacheLimits, CachingResolver, DnsHandleResolver, HandleResolver, IdentityResolver, NetworkResolver,
@@ -19,11 +20,12 @@ use atcr_core::syntax::Did;
 use atcr_registry::atproto::{BlobDelivery, Network, Welcome};
 use atcr_registry::{Limits, Registry, SessionKey, Sparse};
 use axum::Router;
+use axum::middleware::from_fn_with_state;
 use url::Url;
 
 use crate::config::{AppViewConfig, ConfigError};
 use crate::serve::{self, Shutdown};
-use crate::{Error, keys};
+use crate::{Error, audit, keys};
 
 /// What an AppView is opened with.
 pub(crate) struct AppViewSettings {
@@ -55,6 +57,9 @@ pub async fn run(config: AppViewConfig) -> Result<(), Error> {
     })?;
     let policy = if config.server.test_mode { EgressPolicy::development() } else { EgressPolicy::default() };
     let shutdown = Shutdown::on_signals()?;
+    if config.audit.path.is_some() {
+        serve::outlive_hangup()?;
+    }
     let listener = serve::listen(&config.server.addr).await?;
     let router = open(AppViewSettings {
         base_url,
@@ -109,7 +114,8 @@ pub(crate) async fn open(settings: AppViewSettings) -> Result<Router, Error> {
     let verifier = TokenVerifier::new(token_keys, tokens, Clock::system());
     let policy = Arc::new(NamespacePolicy::new(identities.clone()));
     let token_endpoint = TokenEndpoint::new(issuer, verifier.clone(), Arc::new(sign_in), policy.clone());
-    let token_endpoint = token_endpoint.with_trusted_proxies(settings.trusted_proxies.into_iter().collect());
+    let proxies: TrustedProxies = settings.trusted_proxies.into_iter().collect();
+    let token_endpoint = token_endpoint.with_trusted_proxies(proxies.clone());
 
     let delivery = if settings.redirect_blobs { BlobDelivery::Redirect } else { BlobDelivery::Proxy };
     let public_url = base_url.clone();
@@ -128,9 +134,13 @@ pub(crate) async fn open(settings: AppViewSettings) -> Result<Router, Error> {
     if let Some(web_sign_in) = web_sign_in {
         let browsers = web_sign_in.browsers().clone();
         let devices = DeviceFlow::new(&base_url, store, browsers, Clock::system());
+        let (web_sign_in, devices) = (
+            web_sign_in.with_trusted_proxies(proxies.clone()),
+            devices.with_trusted_proxies(proxies.clone()),
+        );
         router = router.merge(web_sign_in.router()).merge(devices.router());
     }
-    Ok(router)
+    Ok(router.layer(from_fn_with_state(proxies, audit::from_address)))
 }
 
 /// The key that signs registry tokens, and another one that is taken too while there is one: the former key, or on

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use crate::audit::AuditLog;
 use crate::config::{self, Config};
 use crate::{Error, logging};
 
@@ -51,7 +52,8 @@ impl ServerCommand {
         match self {
             Self::Serve(file) => {
                 let config: C = file.load()?;
-                logging::start(&config.log().level, config.log().format.into());
+                let audit = config.audit().path.as_deref().map(AuditLog::open).transpose()?;
+                logging::start_with_audit(&config.log().level, config.log().format.into(), audit);
                 crate::block_on(serve(config))
             }
             Self::Config(ConfigCommand::Init { file }) => config::init::<C>(file.as_deref()),

@@ -3,6 +3,7 @@
 //! Nothing here is meant to be depended on; embed `atcr-registry`, `atcr-hold` or `atcr-pds` instead.
 
 pub mod appview;
+pub mod audit;
 pub mod cli;
 pub mod config;
 pub mod credential_helper;

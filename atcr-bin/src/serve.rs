@@ -42,6 +42,13 @@ impl Shutdown {
     }
 }
 
+/// Lets SIGHUP, by which those who rotate logs say that they have, not end the process. The audit log notices by itself.
+pub fn outlive_hangup() -> Result<(), Error> {
+    use tokio::signal::unix::{SignalKind, signal};
+    // The handler stays when what listens to it goes.
+    signal(SignalKind::hangup()).map(drop).map_err(Error::start("the signal handler"))
+}
+
 /// Binds an address such as `127.0.0.1:5000` or `:8080`, which means every interface.
 pub async fn listen(addr: &str) -> Result<TcpListener, Error> {
     let full = if addr.starts_with(':') { format!("0.0.0.0{addr}") } else { addr.to_owned() };

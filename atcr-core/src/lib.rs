@@ -48,3 +48,8 @@ pub use blob_store::BlobStore;
 pub use did_resolver::DidResolver;
 pub use error::{Source, StoreError};
 pub use manifest_store::ManifestStore;
+
+/// The target of the events (`tracing`) that say who did what: sign-ins, refreshed sessions, devices, written and deleted
+/// manifests, crew. Each has a field `event`, and `did` where it is known who acted; none holds a secret. Where a
+/// request came from is a field `address` of a span of this target.
+pub const AUDIT: &str = "audit";

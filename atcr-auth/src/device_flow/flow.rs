@@ -1,13 +1,14 @@
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use atcr_core::AUDIT;
+use atcr_core::syntax::Did;
 use axum::body::Bytes;
-use axum::extract::{ConnectInfo, DefaultBodyLimit, Extension, Form, Query, State};
+use axum::extract::{DefaultBodyLimit, Form, Query, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{Extensions, HeaderMap, HeaderValue, StatusCode, header};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use url::{Url, form_urlencoded};
@@ -17,7 +18,8 @@ use super::{DeviceId, DeviceRequest, DeviceSecret, DeviceStore, Kept, Polled, Us
 use crate::browser::{Browsers, ForeignForm, ReturnTo, Secret, SignedIn};
 use crate::clock::{Clock, whole_seconds};
 use crate::pages::{self, Forms};
-use crate::pds_session::SessionStoreError;
+use crate::pds_session::{Attempts, SessionStoreError};
+use crate::peer::TrustedProxies;
 
 /// How long somebody may take to approve a device.
 const LIFETIME: Duration = Duration::from_secs(600);
@@ -28,6 +30,10 @@ const WAITING: u32 = 10_000;
 /// No body that a device or a form sends is larger.
 const MAX_BODY: usize = 16 * 1024;
 const CODE_KIND: &str = "device code";
+/// Codes that an account may get wrong within five minutes: it would be guessing at other people's devices.
+const WRONG_CODES: usize = 10;
+/// So many devices may an account have.
+const DEVICES: usize = 100;
 
 /// The routes of the device flow. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -36,20 +42,32 @@ pub struct DeviceFlow {
     browsers: Browsers,
     base: Url,
     clock: Clock,
+    proxies: TrustedProxies,
+    wrong_codes: Attempts<Did>,
 }
 
 impl DeviceFlow {
     /// The device flow of the registry at `base_url`, for people who are signed in in these browsers.
     pub fn new(base_url: &Url, store: Arc<dyn DeviceStore>, browsers: Browsers, clock: Clock) -> Self {
-        Self { store, browsers, base: base_url.clone(), clock }
+        let wrong_codes = Attempts::new(clock.clone(), WRONG_CODES);
+        let (base, proxies) = (base_url.clone(), TrustedProxies::default());
+        Self { store, browsers, base, clock, proxies, wrong_codes }
     }
 
-    /// The routes. The address of a device is told by [`ConnectInfo`], which the server provides.
+    /// The same, behind proxies, which say where devices ask from.
+    #[must_use]
+    pub fn with_trusted_proxies(self, proxies: TrustedProxies) -> Self {
+        Self { proxies, ..self }
+    }
+
+    /// The routes. The address of a device is told by [`ConnectInfo`](axum::extract::ConnectInfo), which the server
+    /// provides.
     pub fn router(self) -> Router {
         Router::new()
             .route("/auth/device/code", post(code))
             .route("/auth/device/token", post(token))
             .route("/auth/device/revoke", post(revoke_own))
+            .route("/auth/device/version", get(version))
             .route("/device", get(ask).post(decide))
             .route("/auth/devices", get(list))
             .route("/auth/devices/revoke", post(revoke))
@@ -61,6 +79,14 @@ impl DeviceFlow {
         let mut url = self.base.clone();
         url.set_path(path);
         url
+    }
+
+    /// Ends a device by its secret.
+    async fn forget(&self, secret: &DeviceSecret) -> Result<(), SessionStoreError> {
+        let Some(device) = self.store.device(secret.row(), self.clock.unix()).await? else { return Ok(()) };
+        self.store.forget(secret.row()).await?;
+        tracing::info!(target: AUDIT, event = "device_revoked", did = %device.did, device = %device.id);
+        Ok(())
     }
 
     /// Who is signed in; sends everybody else to sign in, and back.
@@ -98,19 +124,6 @@ fn parameter(headers: &HeaderMap, body: &[u8], name: &str) -> Option<String> {
     json[name].as_str().map(str::to_owned)
 }
 
-/// Where a request comes from, as far as that can be told: a proxy on this machine or in its network is believed about
-/// the last step before it.
-fn address(connection: Option<&SocketAddr>, headers: &HeaderMap) -> String {
-    let Some(peer) = connection.map(SocketAddr::ip) else { return "an unknown address".to_owned() };
-    let forwarded = headers.get_all("x-forwarded-for").into_iter().next_back();
-    let last = forwarded.and_then(|value| value.to_str().ok()?.rsplit(',').next()?.trim().parse().ok());
-    match last {
-        Some(client) if !atcr_core::egress::is_public(peer) => client,
-        _ => peer,
-    }
-    .to_string()
-}
-
 /// What a device calls itself, without what would make it look like something else.
 fn device_name(sent: Option<String>) -> String {
     let hidden = |c: char| {
@@ -125,12 +138,13 @@ fn device_name(sent: Option<String>) -> String {
 /// `POST /auth/device/code` (RFC 8628 section 3.1).
 async fn code(
     State(this): State<DeviceFlow>,
-    connection: Option<Extension<ConnectInfo<SocketAddr>>>,
+    extensions: Extensions,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
     let name = device_name(parameter(&headers, &body, "device_name"));
-    let address = address(connection.as_ref().map(|Extension(ConnectInfo(address))| address), &headers);
+    let address = this.proxies.client(&extensions, &headers);
+    let address = address.map_or_else(|| "an unknown address".to_owned(), |address| address.to_string());
     let now = this.clock.unix();
     let lifetime = whole_seconds(LIFETIME);
     // Of 25,600,000,000 codes two are alike once in a long while.
@@ -191,7 +205,7 @@ async fn token(State(this): State<DeviceFlow>, headers: HeaderMap, body: Bytes) 
     };
     match this.store.poll(code.row(CODE_KIND), &id, secret.row(), this.clock.unix(), INTERVAL).await {
         Ok(Polled::Granted(device)) => {
-            tracing::info!(did = %device.did, device = %device.id, name = device.name, address = device.address, "a device was added");
+            tracing::info!(target: AUDIT, event = "device_added", did = %device.did, device = %device.id, name = device.name);
             let name = device.handle.as_ref().map_or(device.did.as_str(), |handle| handle.as_str());
             answer(
                 StatusCode::OK,
@@ -212,11 +226,16 @@ async fn revoke_own(State(this): State<DeviceFlow>, headers: HeaderMap, body: By
         return refuse(StatusCode::BAD_REQUEST, "invalid_request", "device_secret is missing");
     };
     if let Some(secret) = DeviceSecret::read(&text)
-        && let Err(error) = this.store.forget(secret.row()).await
+        && let Err(error) = this.forget(&secret).await
     {
         return broken(error);
     }
     answer(StatusCode::OK, json!({}))
+}
+
+/// `GET /auth/device/version`: the credential helper is released with the registry.
+async fn version() -> Response {
+    answer(StatusCode::OK, json!({ "version": env!("CARGO_PKG_VERSION") }))
 }
 
 /// Why a page cannot be shown.
@@ -224,6 +243,8 @@ enum Problem {
     SignIn(String),
     Foreign(ForeignForm),
     Gone,
+    TooManyCodes(Duration),
+    TooManyDevices,
     Store(SessionStoreError),
 }
 
@@ -247,6 +268,14 @@ impl IntoResponse for Problem {
             Self::Gone => (
                 StatusCode::NOT_FOUND,
                 "This code is not known here: it was used already, or it is older than ten minutes. Please begin again at the device.".to_owned(),
+            ),
+            Self::TooManyCodes(wait) => (
+                StatusCode::TOO_MANY_REQUESTS,
+                format!("Too many codes were wrong. Please wait {} seconds, then compare the code once more.", wait.as_secs()),
+            ),
+            Self::TooManyDevices => (
+                StatusCode::CONFLICT,
+                format!("Your account has {DEVICES} devices, which is all it can have. Revoke those that you no longer use first."),
             ),
             Self::Store(error) => {
                 tracing::error!(%error, "a page about devices cannot be shown");
@@ -288,11 +317,13 @@ async fn ask(
     if typed.user_code.trim().is_empty() {
         return Ok(form(StatusCode::OK, None));
     }
+    let attempt = this.wrong_codes.begin(signed_in.did()).await.map_err(Problem::TooManyCodes)?;
     let found = match &code {
         Some(code) => this.store.find(code, this.clock.unix()).await?,
         None => None,
     };
     let Some(request) = found else {
+        attempt.counts();
         let error =
             "This code is not known here. Compare it with what the device shows; it is good for ten minutes.";
         return Ok(form(StatusCode::NOT_FOUND, Some(error)));
@@ -324,13 +355,20 @@ async fn decide(
 ) -> Result<Response, Problem> {
     let signed_in = this.signed_in(&headers, "/device").await?;
     signed_in.check_form(&headers, &form.csrf)?;
+    let attempt = this.wrong_codes.begin(signed_in.did()).await.map_err(Problem::TooManyCodes)?;
     let code = UserCode::parse(&form.user_code).ok_or(Problem::Gone)?;
     // Whatever is not a yes is a no.
     let allowed = form.answer == "allow";
+    if allowed && this.store.devices(signed_in.did()).await?.len() >= DEVICES {
+        return Err(Problem::TooManyDevices);
+    }
     let account = allowed.then(|| (signed_in.did(), signed_in.handle()));
     if !this.store.decide(&code, account, this.clock.unix()).await? {
+        attempt.counts();
         return Err(Problem::Gone);
     }
+    let event = if allowed { "device_approved" } else { "device_denied" };
+    tracing::info!(target: AUDIT, event, did = %signed_in.did());
     let page = DonePage { allowed, account: signed_in.name() };
     Ok(pages::show(StatusCode::OK, &page, Forms::Here))
 }
@@ -374,8 +412,9 @@ async fn revoke(
 ) -> Result<Response, Problem> {
     let signed_in = this.signed_in(&headers, "/auth/devices").await?;
     signed_in.check_form(&headers, &form.csrf)?;
-    if this.store.revoke(signed_in.did(), &DeviceId::new(form.id)).await? {
-        tracing::info!(did = %signed_in.did(), "a device was revoked");
+    let device = DeviceId::new(form.id);
+    if this.store.revoke(signed_in.did(), &device).await? {
+        tracing::info!(target: AUDIT, event = "device_revoked", did = %signed_in.did(), device = %device);
     }
     Ok(see_other("/auth/devices"))
 }
@@ -383,19 +422,6 @@ async fn revoke(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_a_proxy_of_our_own_is_believed_about_addresses() {
-        let headers = HeaderMap::from_iter([(
-            header::HeaderName::from_static("x-forwarded-for"),
-            HeaderValue::from_static("1.1.1.1, 9.9.9.9"),
-        )]);
-        let from = |peer: &str, headers: &HeaderMap| address(Some(&peer.parse().unwrap()), headers);
-        assert_eq!(from("127.0.0.1:1", &headers), "9.9.9.9");
-        assert_eq!(from("10.0.0.7:1", &headers), "9.9.9.9");
-        assert_eq!(from("8.8.8.8:1", &headers), "8.8.8.8", "anybody may send this header");
-        assert_eq!(from("127.0.0.1:1", &HeaderMap::new()), "127.0.0.1");
-    }
 
     #[test]
     fn names_do_not_pretend() {

@@ -5,6 +5,7 @@
 //! | `POST /auth/device/code` | a code for the device and one for its user |
 //! | `POST /auth/device/token` | whether it has been approved; once, the device's secret |
 //! | `POST /auth/device/revoke` | a device says that it is no more |
+//! | `GET /auth/device/version` | which version of the credential helper belongs to this registry |
 //! | `GET`, `POST /device` | "may this device push to your account?" |
 //! | `GET /auth/devices`, `POST /auth/devices/revoke` | the devices of an account |
 //!

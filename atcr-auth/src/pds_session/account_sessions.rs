@@ -7,7 +7,7 @@ use atcr_core::did_resolver::{Identity, IdentityResolver, ResolveError};
 use atcr_core::egress::Egress;
 use atcr_core::syntax::{AtIdentifier, Did, Handle};
 use atcr_core::xrpc::XrpcError;
-use atcr_core::{Account, Proof};
+use atcr_core::{AUDIT, Account, Proof};
 use bytes::Bytes;
 use serde_json::Value;
 
@@ -106,7 +106,7 @@ impl AccountSessions {
         self.store.remove(did, version).await?;
         self.service_tokens.forget(did);
         self.end_at_server(&session).await;
-        tracing::info!(%did, "signed out");
+        tracing::info!(target: AUDIT, event = "signed_out", %did);
         Ok(())
     }
 
@@ -132,7 +132,7 @@ impl AccountSessions {
         let account =
             Account { did: session.did.clone(), handle: session.handle.clone(), proof: Proof::OAuth };
         self.keep(session).await?;
-        tracing::info!(did = %account.did, "signed in by OAuth");
+        tracing::info!(target: AUDIT, event = "signed_in", did = %account.did, way = "oauth");
         self.welcome(&account);
         Ok(Opened::Account(account))
     }
@@ -212,7 +212,7 @@ impl AccountSessions {
             Err(refusal) => {
                 let error = not_opened(identifier, pds, refusal);
                 if matches!(error, SignInError::WrongPassword { .. } | SignInError::SecondFactor { .. }) {
-                    attempt.failed();
+                    attempt.counts();
                 }
                 return Err(error);
             }
@@ -249,7 +249,7 @@ impl SignIn for AccountSessions {
         match self.open(&identifier, password).await {
             Ok(account) => {
                 self.accepted.remember(fingerprint, &account).await;
-                tracing::info!(did = %account.did, "signed in with a password");
+                tracing::info!(target: AUDIT, event = "signed_in", did = %account.did, way = "app_password");
                 Ok(account)
             }
             Err(error) => {

@@ -10,14 +10,14 @@ use sha2::Sha256;
 
 use crate::clock::{Clock, until, whole_seconds};
 
-/// What failed is forgotten after this time.
+/// An attempt is forgotten after this time.
 const WINDOW: Duration = Duration::from_secs(300);
 /// How long a right password is known again.
 const REMEMBERED: Duration = Duration::from_secs(600);
 
-/// Counts what failed, by account or by address: so many within five minutes, and the next one waits until the first
+/// Counts attempts, by account or by address: so many within five minutes, and the next one waits until the first
 /// of them is that old. An attempt counts from when it begins, so that many at once do not slip through, and is taken
-/// back when it did not fail.
+/// back when it turns out not to.
 #[derive(Debug, Clone)]
 pub(crate) struct Attempts<K: Hash + Eq + Send + Sync + 'static> {
     clock: Clock,
@@ -45,27 +45,27 @@ impl<K: Hash + Eq + Clone + Send + Sync + 'static> Attempts<K> {
         }
         times.push_back(now);
         drop(times);
-        Ok(Attempt { failures, at: now, failed: false })
+        Ok(Attempt { failures, at: now, counts: false })
     }
 }
 
-/// An attempt under way. Dropped without [`Attempt::failed`], it does not count.
+/// An attempt under way. Dropped without [`Attempt::counts`], it is as if it had not been.
 #[derive(Debug)]
 pub(crate) struct Attempt {
     failures: Arc<Mutex<VecDeque<i64>>>,
     at: i64,
-    failed: bool,
+    counts: bool,
 }
 
 impl Attempt {
-    pub(crate) fn failed(mut self) {
-        self.failed = true;
+    pub(crate) fn counts(mut self) {
+        self.counts = true;
     }
 }
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        if self.failed {
+        if self.counts {
             return;
         }
         let mut times = self.failures.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,10 +1,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use atcr_core::AUDIT;
 use atcr_core::syntax::Did;
 use atcr_core::xrpc::XrpcError;
 use serde::Deserialize;
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use super::locks::Locks;
 use super::pds::Pds;
@@ -66,7 +68,8 @@ impl Refresher {
             return Ok(session);
         }
         let (this, did, stale) = (self.clone(), did.clone(), stale.map(str::to_owned));
-        let refreshing = tokio::spawn(async move { this.refresh(&did, stale.as_deref()).await });
+        let refreshing = async move { this.refresh(&did, stale.as_deref()).await };
+        let refreshing = tokio::spawn(refreshing.in_current_span());
         refreshing.await.unwrap_or_else(|e| Err(SessionStoreError::new("the task was ended", e).into()))
     }
 
@@ -110,7 +113,7 @@ impl Refresher {
             match self.redeem(&session).await {
                 Redemption::Renewed(renewed) => {
                     if self.save(&renewed, version).await? {
-                        tracing::debug!(%did, "refreshed a session");
+                        tracing::info!(target: AUDIT, event = "session_refreshed", %did);
                         return Ok(*renewed);
                     }
                     // Somebody signed in anew meanwhile; theirs is looked at.
@@ -177,6 +180,7 @@ impl Refresher {
     async fn end(&self, did: &Did, version: i64, reason: &str) -> Result<StoredSession, SessionError> {
         tracing::info!(%did, reason, "a session has ended");
         self.store.remove(did, version).await?;
+        tracing::info!(target: AUDIT, event = "session_ended", %did);
         Err(SessionError::NoSession(did.clone()))
     }
 

@@ -79,12 +79,14 @@ impl Failure {
             .with_reason("too_many_attempts")
     }
 
+    /// Why, in one word.
+    pub(super) fn reason(&self) -> &str {
+        self.detail["reason"].as_str().unwrap_or("refused")
+    }
+
     /// Whether somebody who guesses would be told this.
     pub(super) fn is_wrong_guess(&self) -> bool {
-        matches!(
-            self.detail["reason"].as_str(),
-            Some("wrong_password" | "unknown_identity" | "invalid_identifier")
-        )
+        matches!(self.reason(), "wrong_password" | "unknown_identity" | "invalid_identifier")
     }
 
     fn wait(status: StatusCode, code: &'static str, message: String, after: Duration) -> Self {

@@ -1,19 +1,20 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use atcr_core::Principal;
+use atcr_core::{AUDIT, Principal};
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, RawQuery, State};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
 use http::{Extensions, HeaderMap, header};
+use tracing::field::display;
 
 use super::answer::{Failure, Granted};
 use super::request::{Grant, TokenRequest};
 use crate::device_flow::{DeviceSecret, IDENTITY_TOKEN_USER};
 use crate::pds_session::{Attempts, SignIn};
-use crate::peer::{TrustedProxies, counted, may_be_unnamed_proxy};
+use crate::peer::TrustedProxies;
 use crate::registry_token::{RepositoryAccess, TokenIssuer, TokenVerifier};
 use crate::repository_policy::RepositoryPolicy;
 
@@ -64,16 +65,25 @@ impl TokenEndpoint {
             .with_state(Arc::new(self))
     }
 
-    /// Answers a request that comes from `address`.
+    /// Answers a request whose guesses are counted by `address`.
     async fn answer_to(&self, address: Option<IpAddr>, request: TokenRequest) -> Result<Granted, Failure> {
-        let address = address.filter(|address| !may_be_unnamed_proxy(*address));
+        let (way, account) = (request.grant.way(), request.grant.account());
+        let answer = self.answer_guess(address, request).await;
+        if let (Some(way), Err(failure)) = (way, &answer) {
+            let (account, reason) = (account.as_ref().map(display), failure.reason());
+            tracing::info!(target: AUDIT, event = "sign_in_failed", account, way, reason);
+        }
+        answer
+    }
+
+    async fn answer_guess(&self, address: Option<IpAddr>, request: TokenRequest) -> Result<Granted, Failure> {
         let (Some(address), Grant::Password { .. }) = (address, &request.grant) else {
             return self.answer(request).await;
         };
-        let attempt = self.guesses.begin(&counted(address)).await.map_err(Failure::address_waits)?;
+        let attempt = self.guesses.begin(&address).await.map_err(Failure::address_waits)?;
         let answer = self.answer(request).await;
         if answer.as_ref().is_err_and(Failure::is_wrong_guess) {
-            attempt.failed();
+            attempt.counts();
         }
         answer
     }
@@ -137,7 +147,7 @@ async fn by_query(
     RawQuery(query): RawQuery,
 ) -> Result<Granted, Failure> {
     let request = TokenRequest::from_query(&headers, query.as_deref().unwrap_or_default())?;
-    endpoint.answer_to(endpoint.proxies.client(&extensions, &headers), request).await
+    endpoint.answer_to(endpoint.proxies.counted(&extensions, &headers), request).await
 }
 
 async fn by_form(
@@ -147,7 +157,7 @@ async fn by_form(
     body: Bytes,
 ) -> Result<Granted, Failure> {
     let request = TokenRequest::from_form(&body)?;
-    endpoint.answer_to(endpoint.proxies.client(&extensions, &headers), request).await
+    endpoint.answer_to(endpoint.proxies.counted(&extensions, &headers), request).await
 }
 
 async fn jwks(State(endpoint): Endpoint) -> impl IntoResponse {

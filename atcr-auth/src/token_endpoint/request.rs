@@ -1,10 +1,12 @@
 use atcr_core::authorizer::Credentials;
+use atcr_core::syntax::AtIdentifier;
 use http::HeaderMap;
 use url::form_urlencoded;
 
 use super::answer::Failure;
 use super::scope;
-use crate::device_flow::IDENTITY_TOKEN_USER;
+use crate::device_flow::{DeviceSecret, IDENTITY_TOKEN_USER};
+use crate::pds_session::parse_identifier;
 use crate::registry_token::RepositoryAccess;
 
 /// How a caller proves who they are.
@@ -13,6 +15,27 @@ pub(super) enum Grant {
     Anonymous,
     Password { username: String, password: String },
     Refresh(String),
+}
+
+impl Grant {
+    /// What the audit log calls it; nothing for nobody.
+    pub(super) fn way(&self) -> Option<&'static str> {
+        match self {
+            Self::Anonymous => None,
+            Self::Password { password, .. } if DeviceSecret::read(password).is_some() => Some("device"),
+            Self::Refresh(secret) if DeviceSecret::read(secret).is_some() => Some("device"),
+            Self::Password { .. } => Some("app_password"),
+            Self::Refresh(_) => Some("refresh_token"),
+        }
+    }
+
+    /// Who is named, where it is a name: people type their password in its place.
+    pub(super) fn account(&self) -> Option<AtIdentifier> {
+        match self {
+            Self::Password { username, .. } => parse_identifier(username).ok(),
+            Self::Anonymous | Self::Refresh(_) => None,
+        }
+    }
 }
 
 /// What is asked of the token service.

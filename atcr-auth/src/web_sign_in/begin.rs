@@ -3,7 +3,7 @@ use std::time::Duration;
 use atcr_core::syntax::AtIdentifier;
 use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{Extensions, HeaderMap, HeaderValue, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
@@ -42,6 +42,7 @@ pub(super) struct Underway {
 pub(super) async fn begin(
     State(this): State<WebSignIn>,
     Query(login): Query<Login>,
+    extensions: Extensions,
     headers: HeaderMap,
 ) -> Response {
     if let Some(elsewhere) = this.canonical(&headers, &login) {
@@ -59,6 +60,13 @@ pub(super) async fn begin(
             return this.form(StatusCode::BAD_REQUEST, &login.handle, &return_to, Some(&error.to_string()));
         }
     };
+    if let Some(address) = this.proxies.counted(&extensions, &headers) {
+        match this.begun.begin(&address).await {
+            // Whatever comes of it: it makes this machine ask servers that a stranger names.
+            Ok(attempt) => attempt.counts(),
+            Err(wait) => return Problem::TooMany(wait).page(),
+        }
+    }
     match this.start(&identifier, &return_to, None, &headers).await {
         Ok(response) => response,
         // Most of these are typing errors: the form comes back with what was typed.

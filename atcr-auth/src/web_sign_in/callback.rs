@@ -1,3 +1,4 @@
+use atcr_core::AUDIT;
 use atcr_core::syntax::AtIdentifier;
 use axum::extract::{RawQuery, State};
 use axum::response::Response;
@@ -8,6 +9,7 @@ use super::WebSignIn;
 use super::begin::{STATE, Underway, see_other};
 use super::problem::Problem;
 use crate::browser::{ReturnTo, Secret};
+use crate::oauth::Pending;
 use crate::pds_session::Opened;
 
 pub(super) async fn callback(
@@ -40,6 +42,24 @@ impl WebSignIn {
         let kept = kept.ok_or(Problem::UnknownState)?;
         let Underway { pending, return_to, browser } =
             serde_json::from_slice(&kept).map_err(|_| Problem::UnknownState)?;
+        let did = pending.did.clone();
+        let done = self.conclude(&answer, pending, &return_to, browser, headers).await;
+        if let Err(problem) = &done {
+            let reason = problem.name();
+            tracing::info!(target: AUDIT, event = "sign_in_failed", %did, way = "oauth", reason);
+        }
+        done
+    }
+
+    /// Ends the sign-in that an answer belongs to.
+    async fn conclude(
+        &self,
+        answer: &Answer<'_>,
+        pending: Pending,
+        return_to: &str,
+        browser: [u8; 32],
+        headers: &HeaderMap,
+    ) -> Result<Response, Problem> {
         if self.cookie.read(headers).is_none_or(|sent| sent.row("sign-in").0 != browser) {
             return Err(Problem::ForeignBrowser);
         }
@@ -53,7 +73,7 @@ impl WebSignIn {
         }
         let code = answer.get("code").filter(|code| !code.is_empty()).ok_or(Problem::NoCode)?;
         let base = self.sessions.oauth().ok_or(Problem::NotConfigured)?.registration().base();
-        let return_to = ReturnTo::parse(&return_to, base).unwrap_or_else(|| ReturnTo::fixed("/auth/account"));
+        let return_to = ReturnTo::parse(return_to, base).unwrap_or_else(|| ReturnTo::fixed("/auth/account"));
         let did = pending.did.clone();
         // The account may have moved to another server since.
         if self.sessions.identities().pds(&did).await? != pending.pds {

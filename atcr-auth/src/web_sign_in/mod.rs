@@ -17,6 +17,7 @@ mod problem;
 mod registry;
 mod sign_out;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Router;
@@ -27,10 +28,13 @@ use tokio::sync::Semaphore;
 use crate::browser::{BrowserStore, Browsers, Cookie};
 use crate::clock::Clock;
 use crate::oauth::{CALLBACK, JWKS, METADATA};
-use crate::pds_session::AccountSessions;
+use crate::pds_session::{AccountSessions, Attempts};
+use crate::peer::TrustedProxies;
 
 /// Sign-ins that are being begun at the same time: each one makes this machine ask strangers' servers.
 const CONCURRENT: usize = 256;
+/// Sign-ins that one address may begin within five minutes: many people may share one.
+const BEGINNINGS: usize = 100;
 
 /// Signing in with a browser. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -42,6 +46,8 @@ pub struct WebSignIn {
     cookie: Cookie,
     clock: Clock,
     beginning: Arc<Semaphore>,
+    begun: Attempts<IpAddr>,
+    proxies: TrustedProxies,
 }
 
 impl WebSignIn {
@@ -53,11 +59,20 @@ impl WebSignIn {
         Some(Self {
             cookie: Cookie::new(&base, "atcr-sign-in"),
             beginning: Arc::new(Semaphore::new(CONCURRENT)),
+            begun: Attempts::new(clock.clone(), BEGINNINGS),
+            proxies: TrustedProxies::default(),
             sessions,
             browsers,
             store,
             clock,
         })
+    }
+
+    /// The same, behind proxies. An address that has begun a hundred sign-ins waits, as at the
+    /// [`TokenEndpoint`](crate::TokenEndpoint::with_trusted_proxies).
+    #[must_use]
+    pub fn with_trusted_proxies(self, proxies: TrustedProxies) -> Self {
+        Self { proxies, ..self }
     }
 
     /// Who is signed in in which browser.

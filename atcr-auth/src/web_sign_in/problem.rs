@@ -1,6 +1,9 @@
+use std::time::Duration;
+
 use atcr_core::did_resolver::ResolveError;
 use axum::response::Response;
 use http::StatusCode;
+use http::header::RETRY_AFTER;
 
 use crate::browser::ForeignForm;
 use crate::oauth::OAuthError;
@@ -30,6 +33,8 @@ pub(super) enum Problem {
     Session(#[from] SessionError),
     #[error("Sign-in with a browser is not configured here.")]
     NotConfigured,
+    #[error("Too many sign-ins were begun from your address. Please wait {} seconds, then try again.", .0.as_secs())]
+    TooMany(Duration),
     #[error("Very many people are signing in at this moment. Please try again in a minute.")]
     Busy,
     #[error("No random numbers could be had from the system.")]
@@ -54,6 +59,7 @@ impl Problem {
             Self::Session(SessionError::Store(_)) | Self::Random => StatusCode::INTERNAL_SERVER_ERROR,
             Self::NotConfigured => StatusCode::NOT_FOUND,
             Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
+            Self::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::ForeignForm(_) | Self::ForeignBrowser | Self::Denied(_) => StatusCode::FORBIDDEN,
             Self::Session(error) if error.is_transient() => StatusCode::BAD_GATEWAY,
             Self::Identity(ResolveError::Unavailable { .. }) => StatusCode::BAD_GATEWAY,
@@ -65,9 +71,28 @@ impl Problem {
         }
     }
 
+    /// What the audit log calls it: words of a server may hold what it was sent.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::UnknownState => "unknown_state",
+            Self::ForeignBrowser => "foreign_browser",
+            Self::OtherServer(_) => "other_server",
+            Self::Denied(_) => "denied",
+            Self::NoCode => "no_code",
+            Self::ForeignForm(_) => "foreign_form",
+            Self::Identity(_) => "identity",
+            Self::Session(_) => "session",
+            Self::NotConfigured => "not_configured",
+            Self::TooMany(_) => "too_many_attempts",
+            Self::Busy => "busy",
+            Self::Random => "random",
+        }
+    }
+
     /// The page that says so. Nobody is sent anywhere.
     pub(super) fn page(self) -> Response {
         let status = self.status();
+        let wait = if let Self::TooMany(wait) = self { Some(wait) } else { None };
         let message = if status == StatusCode::INTERNAL_SERVER_ERROR {
             tracing::error!(error = %self, "a sign-in failed");
             "Something is broken at this registry. Please try again later.".to_owned()
@@ -80,6 +105,10 @@ impl Problem {
             message: &message,
             again: Some("/auth/oauth/login"),
         };
-        pages::show(status, &page, Forms::Here)
+        let mut response = pages::show(status, &page, Forms::Here);
+        if let Some(wait) = wait {
+            response.headers_mut().insert(RETRY_AFTER, wait.as_secs().max(1).into());
+        }
+        response
     }
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use atcr_bin::audit::AuditLog;
 use atcr_bin::config::DidMethod;
 use atcr_bin::dev::{self, DevOptions};
 use atcr_bin::logging::{self, LogFormat};
@@ -37,6 +38,9 @@ enum Command {
         /// Takes images some of whose blobs were not pushed, for tests of clients that make them.
         #[arg(long)]
         sparse_images: bool,
+        /// A file for who did what, one JSON object per line.
+        #[arg(long)]
+        audit: Option<PathBuf>,
         /// What to log: a level, or a list such as info,atcr_hold=debug.
         #[arg(long, default_value = "warn")]
         log: String,
@@ -47,9 +51,13 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let Command::Dev { port, data_dir, hold_identity, json, sparse_images, log, log_format } =
+    let Command::Dev { port, data_dir, hold_identity, json, sparse_images, audit, log, log_format } =
         Cli::parse().command;
-    logging::start(&log, log_format);
+    let audit = match audit.as_deref().map(AuditLog::open).transpose() {
+        Ok(audit) => audit,
+        Err(error) => return atcr_bin::exit(Err(error)),
+    };
+    logging::start_with_audit(&log, log_format, audit);
     let options = DevOptions { port, data_dir, hold_identity, json, sparse_images };
     atcr_bin::exit(atcr_bin::block_on(dev::run(options)))
 }

@@ -25,6 +25,8 @@ pub struct AppViewConfig {
     pub connections: Connections,
     /// The log.
     pub log: super::Log,
+    /// Who did what.
+    pub audit: super::Audit,
 }
 
 /// The server.
@@ -121,5 +123,9 @@ impl Config for AppViewConfig {
 
     fn log(&self) -> &super::Log {
         &self.log
+    }
+
+    fn audit(&self) -> &super::Audit {
+        &self.audit
     }
 }

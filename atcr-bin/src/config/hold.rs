@@ -2,11 +2,12 @@ use std::fmt;
 use std::num::NonZeroU64;
 use std::path::PathBuf;
 
+use atcr_auth::Network;
 use atcr_core::syntax::Did;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::{Config, Connections, Size};
+use super::{Audit, Config, Connections, Size};
 
 /// The settings of `atcr-hold`; the template `config/hold.yaml` says what each one is for.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -28,6 +29,8 @@ pub struct HoldConfig {
     pub connections: Connections,
     /// The log.
     pub log: Log,
+    /// Who did what.
+    pub audit: Audit,
 }
 
 /// The server.
@@ -46,6 +49,8 @@ pub struct Server {
     pub appview_did: Option<Did>,
     /// Whether several processes are this hold together.
     pub replicas: bool,
+    /// The proxies in front, whose word is taken about where requests come from.
+    pub trusted_proxies: Vec<Network>,
     /// Lets requests reach this machine: development only.
     pub test_mode: bool,
 }
@@ -59,6 +64,7 @@ impl Default for Server {
             relays: Vec::new(),
             appview_did: None,
             replicas: false,
+            trusted_proxies: Vec::new(),
             test_mode: false,
         }
     }
@@ -344,5 +350,9 @@ impl Config for HoldConfig {
 
     fn log(&self) -> &Log {
         &self.log
+    }
+
+    fn audit(&self) -> &Audit {
+        &self.audit
     }
 }

@@ -1,6 +1,7 @@
 //! Configuration: defaults, then a YAML file, then the environment; one struct per binary.
 
 mod appview;
+mod audit;
 mod hold;
 mod init;
 mod layers;
@@ -10,6 +11,7 @@ mod size;
 use std::path::PathBuf;
 
 pub use appview::AppViewConfig;
+pub use audit::Audit;
 pub use hold::{
     Addressing, DidMethod, HoldConfig, Layout, Log, LogFormat, Quota, Secret, Storage, StorageDriver,
     Tier as TierConfig, VerifyMode,
@@ -84,4 +86,7 @@ pub trait Config: serde::Serialize + serde::de::DeserializeOwned + Default {
 
     /// How it logs.
     fn log(&self) -> &Log;
+
+    /// Where it says who did what.
+    fn audit(&self) -> &Audit;
 }

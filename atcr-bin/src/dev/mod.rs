@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use atcr_auth::TrustedProxies;
 use atcr_core::egress::{Egress, EgressPolicy};
 use atcr_core::syntax::{Did, Handle};
 use atcr_core::xrpc::XrpcClient;
@@ -151,7 +152,7 @@ impl Network {
         };
         let opened = settings.open().await?;
         let hold_did = opened.did().clone();
-        servers.spawn(serve(hold, opened.router()));
+        servers.spawn(serve(hold, hold::router(&opened, TrustedProxies::default())));
         servers.spawn(hold::maintain(opened, shutdown.clone()));
 
         let appview_url =

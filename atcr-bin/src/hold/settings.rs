@@ -41,8 +41,17 @@ fn tiers(quota: Quota) -> Result<Tiers, ConfigError> {
 impl Settings {
     /// The settings of a configuration.
     pub(crate) fn new(config: HoldConfig) -> Result<Self, Error> {
-        let HoldConfig { server, registration, database, storage, verify, quota, connections: _, log: _ } =
-            config;
+        let HoldConfig {
+            server,
+            registration,
+            database,
+            storage,
+            verify,
+            quota,
+            connections: _,
+            log: _,
+            audit: _,
+        } = config;
         let public_url = server.public_url.ok_or(ConfigError::Required {
             key: "server.public_url",
             purpose: "the URL that everybody reaches the hold at",

@@ -12,7 +12,7 @@ use crate::sign_in::{Browser, location};
 use crate::support::{Account, Dev, client, image, pull, reference};
 
 /// `login`, waiting for its approval; gives the page to open too.
-fn begin_login(home: &Home, args: &[&str]) -> (Child, Url) {
+pub(crate) fn begin_login(home: &Home, args: &[&str]) -> (Child, Url) {
     let mut command = home.command(&[&["login", "--no-browser"], args].concat());
     let mut login = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut said = BufReader::new(login.stderr.as_mut().unwrap()).lines().map(Result::unwrap);
@@ -21,7 +21,7 @@ fn begin_login(home: &Home, args: &[&str]) -> (Child, Url) {
 }
 
 /// Approves a device, signing in on the way there.
-async fn approve(browser: &mut Browser, dev: &Dev, account: &Account, link: &Url) -> String {
+pub(crate) async fn approve(browser: &mut Browser, dev: &Dev, account: &Account, link: &Url) -> String {
     let sent = location(&browser.open(link).await);
     assert_eq!(sent.path(), "/auth/oauth/login", "nobody is signed in yet");
     let (_, return_to) = sent.query_pairs().find(|(name, _)| name == "return_to").unwrap();

@@ -24,6 +24,11 @@ impl Browser {
         Self { client, cookies: BTreeMap::new() }
     }
 
+    /// The values of all its cookies.
+    pub(crate) fn secrets(&self) -> impl Iterator<Item = &str> {
+        self.cookies.values().flat_map(BTreeMap::values).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
     async fn send(&mut self, method: Method, url: &Url, form: Option<&[(String, String)]>) -> Response {
         let origin = url.origin().ascii_serialization();
         let jar = self.cookies.entry(origin.clone()).or_default();

@@ -1,6 +1,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use atcr_core::AUDIT;
 use atcr_core::records::{CaptainRecord, CrewRecord, Permissions, Record, Role};
 use atcr_core::syntax::{Did, RecordKey};
 use tokio::sync::{Mutex, watch};
@@ -193,6 +194,7 @@ impl Roster {
             CrewRecord { member: member.clone(), role, permissions, tier: None, added_at: self.repo.now() };
         let rkey = record.rkey();
         self.repo.commit(vec![HoldRepo::put(rkey.clone(), &record)?]).await?;
+        tracing::info!(target: AUDIT, event = "crew_enrolled", did = %member, role = record.role.as_str());
         Ok(Enrolment { created: true, rkey })
     }
 }

@@ -4,9 +4,9 @@ use async_trait::async_trait;
 use atcr_auth::service_auth::ServiceAuthConfig;
 use atcr_auth::service_auth::ServiceAuthError;
 use atcr_auth::{Clock, ServiceAuthVerifier};
-use atcr_core::DidResolver;
 use atcr_core::records::{CaptainRecord, Record as _};
 use atcr_core::syntax::{Did, Nsid};
+use atcr_core::{AUDIT, DidResolver};
 use atcr_pds::WriteAction;
 use atcr_pds::xrpc::{Caller, XrpcAuth, XrpcError};
 use http::header::AUTHORIZATION;
@@ -99,13 +99,14 @@ impl XrpcAuth for Tokens {
         let caller = self.caller(method.as_str(), &request.headers, Use::Once).await?;
         self.allow(&caller, Action::Administer).await?;
         let owner = caller == *self.roster.owner();
-        Ok(Arc::new(Administrator { hold: self.hold.clone(), owner }))
+        Ok(Arc::new(Administrator { hold: self.hold.clone(), did: caller, owner }))
     }
 }
 
 /// Somebody who may write records of the hold.
 struct Administrator {
     hold: Did,
+    did: Did,
     owner: bool,
 }
 
@@ -117,10 +118,12 @@ impl Caller for Administrator {
         Ok(())
     }
 
-    fn may_write(&self, _: &Did, collection: &Nsid, _: WriteAction) -> Result<(), XrpcError> {
+    fn may_write(&self, _: &Did, collection: &Nsid, action: WriteAction) -> Result<(), XrpcError> {
         if *collection == CaptainRecord::collection() && !self.owner {
             return Err(XrpcError::forbidden("only the owner of the hold changes its captain record"));
         }
+        // Crew is changed in this way. Whether the record is one is looked at next.
+        tracing::info!(target: AUDIT, event = "record_write", did = %self.did, %collection, ?action);
         Ok(())
     }
 

@@ -1,3 +1,4 @@
+use atcr_core::AUDIT;
 use atcr_core::methods::{
     GetQuotaOutput, ListTiersOutput, Method as _, Tier, UpdateCrewTier, UpdateCrewTierOutput, error_name,
 };
@@ -58,5 +59,6 @@ pub(super) async fn update_tier(
         let message = format!("{} is not crew of this hold", input.user_did);
         return Err(XrpcError::new(StatusCode::NOT_FOUND, error_name::USER_NOT_FOUND, message));
     }
+    tracing::info!(target: AUDIT, event = "crew_tier_set", did = %caller, member = %input.user_did, tier = tier.name);
     Ok(Json(UpdateCrewTierOutput { tier_name: tier.name.clone() }))
 }

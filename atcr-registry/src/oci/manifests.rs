@@ -1,16 +1,18 @@
 //! `/v2/<name>/manifests/<reference>` (distribution specification, Pulling manifests, Pushing Manifests, Deleting).
 
 use std::collections::BTreeSet;
+use std::fmt::Display;
 
 use atcr_core::manifest_store::ManifestInfo;
 use atcr_core::oci::{Digest, Manifest, ManifestContent, MediaType, Reference, Tag};
-use atcr_core::{Access, Source, StoreError};
+use atcr_core::{AUDIT, Access, Source, StoreError};
 use axum::body::Body;
 use axum::response::Response;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
 use http::{HeaderValue, Method, StatusCode};
 use serde::Deserialize;
+use tracing::field::display;
 
 use super::blobs::{content_digest, immutable, insert, matches_etag, not_modified, status};
 use super::body::RequestBody;
@@ -83,6 +85,7 @@ pub(crate) async fn put(
     }
     let tags: Vec<Tag> = tags.into_iter().collect();
     call.shared.manifests.put(access, manifest, &tags).await.map_err(error)?;
+    audit("manifest_written", access, &digest, tags.iter().map(Tag::as_str));
 
     let mut response = status(StatusCode::CREATED);
     let headers = response.headers_mut();
@@ -111,7 +114,14 @@ pub(crate) async fn delete(
         Reference::Digest(digest) => manifests.delete(access, digest).await,
     }
     .map_err(error)?;
+    audit("manifest_deleted", access, reference, []);
     Ok(status(StatusCode::ACCEPTED))
+}
+
+fn audit<'a>(event: &str, access: &Access, reference: &dyn Display, tags: impl IntoIterator<Item = &'a str>) {
+    let tags = tags.into_iter().collect::<Vec<_>>().join(",");
+    let (did, repository) = (access.principal.did().map(display), display(&access.repository));
+    tracing::info!(target: AUDIT, event, did, repository, %reference, tags);
 }
 
 /// The tags that the `tag` parameters name.

@@ -1,3 +1,4 @@
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use atcr_auth::{
 };
 use atcr_core::egress::Egress;
 use axum::body::Body;
+use axum::extract::ConnectInfo;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::{Request, StatusCode, header};
@@ -31,6 +33,7 @@ impl Devices {
         let clock = Clock::manual(1_800_000_000);
         let store: Arc<dyn DeviceStore> = Arc::new(MemoryDeviceStore::default());
         let flow = DeviceFlow::new(&registry.base, store.clone(), registry.browsers.clone(), clock.clone());
+        let flow = flow.with_trusted_proxies(["10.0.0.0/8".parse().unwrap()].into_iter().collect());
         let login = registry.base.join("/auth/oauth/login").unwrap();
         let sessions = Arc::new(registry.sessions.clone());
         let sign_in = Arc::new(DeviceSignIn::new(store.clone(), sessions, login, clock.clone()));
@@ -278,4 +281,77 @@ async fn those_who_ask_without_end_are_stopped() {
     assert_eq!((status, &body["error"]), (StatusCode::TOO_MANY_REQUESTS, &json!("temporarily_unavailable")));
     devices.clock.advance(Duration::from_secs(600));
     devices.code("x").await;
+}
+
+#[tokio::test]
+async fn whoever_guesses_at_codes_waits_and_nobody_else_does() {
+    let devices = Devices::start().await;
+    let (mut alice, mut bob) = (devices.visitor(ALICE).await, devices.visitor(BOB).await);
+    let page = alice.get("/auth/account").await;
+    let csrf =
+        page.text().split("name=\"csrf\" value=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+    for n in 0..5 {
+        assert_eq!(alice.get("/device?user_code=BCDF-BCDF").await.status, StatusCode::NOT_FOUND, "{n}");
+        let form = [("csrf", csrf.as_str()), ("user_code", "BCDF-BCDF"), ("decision", "allow")];
+        assert_eq!(alice.post("/device", &form, Some(REGISTRY)).await.status, StatusCode::NOT_FOUND, "{n}");
+    }
+    // From now on the right one is not taken either: who guesses must not learn it.
+    let code = devices.code("bob's").await;
+    let right = path_of(&text(&code, "verification_uri_complete").parse().unwrap());
+    let form = [("csrf", csrf.as_str()), ("user_code", text(&code, "user_code")), ("decision", "allow")];
+    assert_eq!(alice.get(&right).await.status, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(alice.post("/device", &form, Some(REGISTRY)).await.status, StatusCode::TOO_MANY_REQUESTS);
+    devices.decide(&mut bob, &code, "allow").await;
+    assert_eq!(text(&devices.poll(&code).await.unwrap(), "handle"), BOB);
+
+    devices.clock.advance(Duration::from_secs(300));
+    let code = devices.code("alice's").await;
+    for _ in 0..20 {
+        // A right code is looked at as often as one likes.
+        let right = path_of(&text(&code, "verification_uri_complete").parse().unwrap());
+        assert_eq!(alice.get(&right).await.status, StatusCode::OK);
+    }
+    devices.decide(&mut alice, &code, "allow").await;
+    assert_eq!(text(&devices.poll(&code).await.unwrap(), "handle"), ALICE);
+}
+
+#[tokio::test]
+async fn an_account_has_a_hundred_devices_and_no_more() {
+    let devices = Devices::start().await;
+    let mut alice = devices.visitor(ALICE).await;
+    for n in 0..100 {
+        let code = devices.code(&format!("device {n}")).await;
+        devices.decide(&mut alice, &code, "allow").await;
+        devices.poll(&code).await.unwrap();
+    }
+    let code = devices.code("one too many").await;
+    let answer = devices.decide(&mut alice, &code, "allow").await;
+    assert_eq!(answer.status, StatusCode::CONFLICT);
+    assert!(answer.text().contains("Revoke those"), "{}", answer.text());
+    assert_eq!(devices.poll(&code).await.unwrap_err(), "authorization_pending");
+    let oldest = devices.store.devices(&devices.world.alice).await.unwrap().pop().unwrap();
+    assert!(devices.store.revoke(&devices.world.alice, &oldest.id).await.unwrap());
+    devices.decide(&mut alice, &code, "allow").await;
+    devices.poll(&code).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_device_asks_from_where_a_trusted_proxy_says_and_no_other() {
+    let devices = Devices::start().await;
+    let mut alice = devices.visitor(ALICE).await;
+    for (peer, shown) in
+        [("10.1.2.3", "198.51.100.7"), ("192.168.1.1", "192.168.1.1"), ("8.8.8.8", "8.8.8.8")]
+    {
+        let mut request = Request::post("/auth/device/code")
+            .header(header::CONTENT_TYPE, "application/json")
+            .header("x-forwarded-for", "1.1.1.1, 198.51.100.7")
+            .body(Body::from("{}"))
+            .unwrap();
+        request.extensions_mut().insert(ConnectInfo(SocketAddr::new(peer.parse().unwrap(), 1)));
+        let answer = devices.registry.visitor().send(request).await;
+        let code: Value = serde_json::from_str(answer.text()).unwrap();
+        let link = path_of(&text(&code, "verification_uri_complete").parse().unwrap());
+        let page = alice.get(&link).await;
+        assert!(page.text().contains(&format!("<dd>{shown}</dd>")), "{peer}: {}", page.text());
+    }
 }

@@ -1,7 +1,10 @@
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use atcr_auth::SignIn as _;
-use http::{HeaderMap, StatusCode};
+use axum::body::Body;
+use axum::extract::ConnectInfo;
+use http::{HeaderMap, Request, StatusCode};
 use serde_json::{Value, json};
 
 use super::world::*;
@@ -293,4 +296,29 @@ async fn nobody_is_signed_out_by_another_site() {
     assert!(registry.browsers.signed_in(&visitor.headers()).await.unwrap().is_none());
     assert!(registry.browsers.signed_in(&elsewhere.headers()).await.unwrap().is_some());
     assert!(registry.sessions.signed_in(&world.alice).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn an_address_that_begins_sign_ins_without_end_waits_and_no_other_does() {
+    let world = World::start().await;
+    let registry = world.registry();
+    let begin = async |address: &str| {
+        let mut request =
+            Request::get(format!("/auth/oauth/login?handle={ALICE}")).body(Body::empty()).unwrap();
+        request.extensions_mut().insert(ConnectInfo(SocketAddr::new(address.parse().unwrap(), 1)));
+        registry.visitor().send(request).await
+    };
+    for _ in 0..100 {
+        assert_eq!(begin("2001:db8::1").await.status, StatusCode::SEE_OTHER);
+    }
+    let asked = world.wire.calls(PAR);
+    // The same household.
+    let refused = begin("2001:db8::2").await;
+    assert_eq!(refused.status, StatusCode::TOO_MANY_REQUESTS);
+    assert!(refused.headers.contains_key("retry-after"));
+    assert_eq!(world.wire.calls(PAR), asked, "no server is asked for it");
+    assert_eq!(begin("203.0.113.1").await.status, StatusCode::SEE_OTHER);
+    // To look at the form costs nothing, and a proxy that is not named is everybody.
+    assert_eq!(registry.visitor().get("/auth/oauth/login").await.status, StatusCode::OK);
+    assert_eq!(begin("10.0.0.1").await.status, StatusCode::SEE_OTHER);
 }
