@@ -37,16 +37,19 @@ impl HandleResolver for WellKnownHandleResolver {
         let url = Url::parse(&format!("https://{handle}/.well-known/atproto-did"))
             .map_err(|e| ResolveError::invalid(handle, e))?;
         match self.egress.get(url, 4096).await {
-            Ok(bytes) => {
-                let text = std::str::from_utf8(&bytes).unwrap_or_default().trim();
-                text.parse().map_err(|e| ResolveError::invalid(handle, e))
-            }
+            Ok(bytes) => did_of_well_known(handle, &bytes),
             Err(EgressError::Status { status, .. }) if status.is_client_error() => {
                 Err(ResolveError::NotFound(handle.to_string()))
             }
             Err(error) => Err(ResolveError::unavailable(handle, error)),
         }
     }
+}
+
+/// The DID that a handle's own host names: its text, with nothing around it but white space.
+pub fn did_of_well_known(handle: &Handle, body: &[u8]) -> Result<Did, ResolveError> {
+    let text = std::str::from_utf8(body).unwrap_or_default().trim();
+    text.parse().map_err(|e| ResolveError::invalid(handle, e))
 }
 
 /// Asks the DNS for the TXT record `_atproto.<handle>`, and the handle's own host when there is none. The DNS wins.
@@ -89,7 +92,10 @@ impl DnsHandleResolver {
 }
 
 /// The DID that the TXT records of a handle name. Two different ones are an error, not a choice.
-fn did_of_records(handle: &Handle, texts: impl Iterator<Item = String>) -> Result<Option<Did>, ResolveError> {
+pub fn did_of_records(
+    handle: &Handle,
+    texts: impl Iterator<Item = String>,
+) -> Result<Option<Did>, ResolveError> {
     let mut dids = texts.filter_map(|text| text.trim().strip_prefix("did=").map(str::to_owned));
     let Some(first) = dids.next() else { return Ok(None) };
     if dids.any(|other| other != first) {

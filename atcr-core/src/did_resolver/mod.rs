@@ -17,7 +17,10 @@ use async_trait::async_trait;
 
 pub use caching::{CacheLimits, CachingResolver};
 pub use document::{DidDocument, DocumentError, Service, VerificationMethod};
-pub use handle::{DnsHandleResolver, HandleResolver, WellKnownHandleResolver, XrpcHandleResolver};
+pub use handle::{
+    DnsHandleResolver, HandleResolver, WellKnownHandleResolver, XrpcHandleResolver, did_of_records,
+    did_of_well_known,
+};
 pub use identity::{Identity, IdentityResolver};
 pub use plc::PlcResolver;
 pub use static_resolver::StaticResolver;

@@ -115,12 +115,16 @@ pub struct Egress {
 impl Egress {
     /// A gate with this policy. Says so in the log when it is open towards loopback.
     pub fn new(policy: EgressPolicy) -> Result<Self, EgressError> {
+        Self::with_lookup(policy, dns::System)
+    }
+
+    fn with_lookup(policy: EgressPolicy, lookup: impl dns::Lookup) -> Result<Self, EgressError> {
         if policy.allow_loopback {
             tracing::warn!("outgoing requests may reach this machine itself: a development setting");
         }
         #[expect(clippy::disallowed_methods, reason = "this is the one place where a client is made")]
         let client = reqwest::Client::builder()
-            .dns_resolver(dns::GatedResolver { allow_loopback: policy.allow_loopback })
+            .dns_resolver(dns::GatedResolver { allow_loopback: policy.allow_loopback, lookup })
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
             .connect_timeout(policy.connect_timeout)
@@ -314,6 +318,17 @@ mod tests {
             "https://224.0.0.1/",
             "https://255.255.255.255/",
             "https://192.0.2.1/",
+            "https://0177.0.0.1/",
+            "https://0xa.0.0.1/",
+            "https://10.1/",
+            "https://127.0.0.1./",
+            "https://１２７.0.0.1/",
+            "https://%31%30.0.0.1/",
+            "https://[::]/",
+            "https://[ff02::1]/",
+            "https://[::ffff:a9fe:a9fe]/",
+            "https://[fd00:ec2::254]/",
+            "https://localhost./",
         ] {
             let result = gate.get(url.parse().unwrap(), 10).await;
             assert!(matches!(result, Err(EgressError::Forbidden { .. })), "{url}: {result:?}");
@@ -353,6 +368,18 @@ mod tests {
         assert!(matches!(result, Err(EgressError::Forbidden { .. })), "{result:?}");
         let result = gate.get(url.join("round").unwrap(), 10).await;
         assert!(matches!(result, Err(EgressError::Redirects { .. })), "{result:?}");
+    }
+
+    #[tokio::test]
+    async fn a_name_that_moves_into_a_private_network_is_refused_at_the_next_connection() {
+        let close = [(header::CONNECTION, "close")];
+        let url = serve(Router::new().route("/", get(move || async move { (close, "hello") }))).await;
+        let answers: [&[&str]; 2] = [&["127.0.0.1"], &["10.0.0.1"]];
+        let policy = EgressPolicy { allow_loopback: true, ..EgressPolicy::default() };
+        let gate = Egress::with_lookup(policy, dns::tests::Rebinding::new(&answers)).unwrap();
+        let name: Url = format!("http://rebind.localhost:{}", url.port().unwrap()).parse().unwrap();
+        assert_eq!(&gate.get(name.clone(), 5).await.unwrap()[..], b"hello");
+        assert!(matches!(gate.get(name, 5).await, Err(EgressError::Forbidden { .. })));
     }
 
     #[tokio::test]
