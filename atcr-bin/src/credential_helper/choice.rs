@@ -34,7 +34,8 @@ pub(super) fn from_environment(
         (None, Some(password), Some(username)) => (username, password, Kind::AppPassword),
         _ => return Err("ATCR_APP_PASSWORD is not used: set ATCR_USERNAME to the handle that it is for"),
     };
-    Ok(Some(Account { name: username.clone(), did: None, username, secret, kind, checked_at: 0 }))
+    let name = username.clone();
+    Ok(Some(Account { name, did: None, username, secret, in_keyring: false, kind, checked_at: 0 }))
 }
 
 /// The account to use: the one that `ATCR_ACCOUNT` names, else the one whose repository the client was called for,
@@ -96,6 +97,7 @@ mod tests {
                 did: Some(format!("did:plc:{}", &name[..3])),
                 username: name.to_owned(),
                 secret: "s".to_owned(),
+                in_keyring: false,
                 kind: Kind::Device,
                 checked_at: 0,
             });

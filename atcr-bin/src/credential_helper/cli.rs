@@ -4,12 +4,13 @@ use clap::{Parser, Subcommand};
 
 use super::login::How;
 use super::protocol::Action;
-use super::{HelperError, ServerName, accounts, diagnose, docker_config, kubelet, login, protocol};
+use super::{HelperError, ServerName, accounts, diagnose, docker_config, kubelet, login, protocol, update};
 
 const AFTER: &str = "\
 Environment:
   ATCR_CREDENTIALS_DIR  where credentials are kept, instead of ~/.atcr
   ATCR_ACCOUNT          the account to use, where several are signed in
+  ATCR_KEYRING          off keeps secrets in the file of credentials, also where a keyring is
   DOCKER_CONFIG         the folder of Docker's config.json, instead of ~/.docker
 
 In CI, without any login:
@@ -18,7 +19,7 @@ In CI, without any login:
   ATCR_USERNAME, ATCR_APP_PASSWORD
                         a handle and an app password
 
-Secrets are kept in a file for its owner alone (0600), not in a keyring of the operating system.";
+Secrets are kept in the keyring of a Linux desktop, where it is unlocked; else in a file for its owner alone (0600).";
 
 /// Signs docker, podman and other clients in at atcr registries, with the account of the AT Protocol that you have.
 #[derive(Debug, Parser)]
@@ -83,6 +84,11 @@ enum Command {
         /// Only this registry.
         registry: Option<String>,
     },
+    /// Whether a registry knows a newer version of this program. Nothing is installed.
+    Update {
+        /// Only this registry.
+        registry: Option<String>,
+    },
     /// For the kubelet: answers a CredentialProviderRequest (v1) on standard input.
     Kubelet,
     /// For clients: the credentials for the registry on standard input.
@@ -128,6 +134,7 @@ pub fn run(cli: Cli) -> ExitCode {
             .map(|registry| ServerName::parse(registry))
             .collect::<Result<Vec<_>, _>>()
             .and_then(|servers| docker_config::configure(&servers, remove)),
+        Command::Update { registry } => optional(registry).and_then(|only| update::update(only.as_ref())),
         Command::Diagnose { registry } => {
             optional(registry).and_then(|only| diagnose::diagnose(only.as_ref()))
         }

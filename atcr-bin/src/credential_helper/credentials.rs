@@ -38,7 +38,12 @@ pub(super) struct Account {
     pub(super) did: Option<String>,
     /// What the client is to send: `<token>` marks an identity token.
     pub(super) username: String,
+    /// Empty when it is in the keyring.
+    #[serde(default)]
     pub(super) secret: String,
+    /// Whether the secret is in the keyring.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) in_keyring: bool,
     pub(super) kind: Kind,
     /// When the registry last took it, in seconds since 1970.
     #[serde(default)]
@@ -185,13 +190,14 @@ impl Store {
         Ok(result)
     }
 
-    /// Notes that the registry took this secret, if that can be done at once: it only saves a question next time.
-    pub(super) fn note_checked(&self, server: &ServerName, secret: &str, now: i64) {
+    /// Notes that the registry took the secret of this account, if that can be done at once: it only saves a question next
+    /// time.
+    pub(super) fn note_checked(&self, server: &ServerName, name: &str, now: i64) {
         let noted = (|| {
             let _lock = self.lock(Duration::ZERO)?;
             let mut credentials = self.load()?;
             let accounts = &mut credentials.at_mut(server).accounts;
-            let Some(account) = accounts.iter_mut().find(|account| account.secret == secret) else {
+            let Some(account) = accounts.iter_mut().find(|account| account.name == name) else {
                 return Ok(());
             };
             account.checked_at = now;
@@ -266,6 +272,7 @@ mod tests {
             did: Some(format!("did:web:{name}")),
             username: name.to_owned(),
             secret: format!("secret of {name}"),
+            in_keyring: false,
             kind: Kind::Device,
             checked_at: 0,
         }

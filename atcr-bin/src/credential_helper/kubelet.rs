@@ -38,14 +38,19 @@ pub(super) fn run() -> ExitCode {
     }
 }
 
-fn answer(text: &str, usable: impl FnOnce(&ServerName) -> Option<Account>) -> Result<Value, HelperError> {
+/// The registry of the image that a request is about.
+pub(super) fn server(text: &str) -> Result<ServerName, HelperError> {
     let request: Request = serde_json::from_str(text).map_err(|e| HelperError::Input(e.to_string()))?;
     if request.api_version != API || request.kind != "CredentialProviderRequest" {
         return Err(HelperError::Input(format!(
             "apiVersion {API} and kind CredentialProviderRequest are supported"
         )));
     }
-    let server = ServerName::parse(&request.image)?;
+    ServerName::parse(&request.image)
+}
+
+fn answer(text: &str, usable: impl FnOnce(&ServerName) -> Option<Account>) -> Result<Value, HelperError> {
+    let server = server(text)?;
     Ok(response(Some(&server), usable(&server).as_ref()))
 }
 
@@ -77,6 +82,7 @@ mod tests {
             did: None,
             username: "alice.test".to_owned(),
             secret: "s3cret".to_owned(),
+            in_keyring: false,
             kind: Kind::Device,
             checked_at: 0,
         };

@@ -1,6 +1,7 @@
 use std::time::{Duration, Instant};
 
 use super::credentials::{Account, Kind};
+use super::keyring::{self, KeyringError};
 use super::registry::{DeviceCode, PATIENT, Poll, RegistryError, Verdict, printable};
 use super::{HelperError, Registry, ServerName, Store, protocol};
 
@@ -24,12 +25,23 @@ pub(super) fn login(server: &ServerName, how: How) -> Result<(), HelperError> {
         How::AppPassword { username } => by_password(&registry, &username)?,
     };
     let name = account.name.clone();
-    let before = store.update(|kept| kept.at_mut(server).put(account))?;
-    if let Some(before) = before.filter(|before| before.kind == Kind::Device) {
+    // Its secret is known now only: the keyring has one of this name.
+    let before = store.load()?.at(server).and_then(|accounts| accounts.find(&name)).cloned();
+    let before = before.map(|before| keyring::fetch(server, before));
+    let (account, kept) = keyring::put_away(server, account);
+    store.update(|kept| kept.at_mut(server).put(account))?;
+    if let Some(Ok(before)) = before
+        && before.kind == Kind::Device
+    {
         // The device that this machine was before is no more.
         let _ = registry.revoke(&before.secret);
     }
     println!("Signed in at {server} as {name}.");
+    match kept {
+        Ok(()) => println!("The secret is in your keyring."),
+        Err(KeyringError::None) => {}
+        Err(error) => eprintln!("The keyring {error}; the secret is in {}.", store.path().display()),
+    }
     if !super::docker_config::uses_helper(server) {
         println!("To let docker and podman use it, run: docker-credential-atcr configure-docker {server}");
     }
@@ -63,6 +75,7 @@ fn by_browser(registry: &Registry, open: bool, name: Option<String>) -> Result<A
         name,
         did: Some(granted.did).filter(|did| !did.is_empty()),
         secret: granted.device_secret,
+        in_keyring: false,
         kind: Kind::Device,
         checked_at: jiff::Timestamp::now().as_second(),
     })
@@ -114,7 +127,8 @@ fn by_password(registry: &Registry, username: &str) -> Result<Account, HelperErr
         None => (name.clone(), password.to_owned()),
     };
     let checked_at = jiff::Timestamp::now().as_second();
-    Ok(Account { name, did: None, username, secret, kind: Kind::AppPassword, checked_at })
+    let kind = Kind::AppPassword;
+    Ok(Account { name, did: None, username, secret, in_keyring: false, kind, checked_at })
 }
 
 /// Forgets accounts here and at the registry. Gives up nothing here when the registry is down.
@@ -139,9 +153,16 @@ pub(super) fn logout(server: &ServerName, account: Option<&str>, all: bool) -> R
     let registry = Registry::new(server, PATIENT)?;
     for account in removed {
         println!("Signed {} out of {server}.", account.name);
-        if account.kind == Kind::Device
-            && let Err(error) = registry.revoke(&account.secret)
-        {
+        let secret = keyring::fetch(server, account.clone());
+        keyring::forget(server, &account);
+        if account.kind != Kind::Device {
+            continue;
+        }
+        let revoked = match secret {
+            Ok(account) => registry.revoke(&account.secret).map_err(|error| error.to_string()),
+            Err(error) => Err(format!("the secret cannot be had: the keyring {error}")),
+        };
+        if let Err(error) = revoked {
             eprintln!("{error}; revoke the device on the registry's page of devices, {server}/auth/devices");
         }
     }
@@ -150,8 +171,12 @@ pub(super) fn logout(server: &ServerName, account: Option<&str>, all: bool) -> R
 
 /// Whether the registry takes an account's secret, in words.
 pub(super) fn state(server: &ServerName, account: &Account) -> Verdict {
+    let account = match keyring::fetch(server, account.clone()) {
+        Ok(account) => account,
+        Err(error) => return Verdict::Unknown(format!("the secret cannot be had: the keyring {error}")),
+    };
     match Registry::new(server, super::registry::QUICK) {
-        Ok(registry) => registry.check(account),
+        Ok(registry) => registry.check(&account),
         Err(error) => Verdict::Unknown(error.to_string()),
     }
 }

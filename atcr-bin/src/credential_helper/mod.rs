@@ -11,14 +11,17 @@ mod credentials;
 mod diagnose;
 mod docker_config;
 mod error;
+mod keyring;
 mod kubelet;
 mod login;
 mod protocol;
 mod registry;
 mod server;
+mod update;
 mod watchdog;
 
 pub use cli::{Cli, run};
+pub use protocol::{Input, read_input};
 
 use credentials::{Account, Kind, Store};
 use error::HelperError;

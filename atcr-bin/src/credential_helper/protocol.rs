@@ -11,7 +11,7 @@ use serde_json::json;
 use super::credentials::{Account, Kind};
 use super::registry::{QUICK, Verdict};
 use super::watchdog::Watchdog;
-use super::{HelperError, Registry, ServerName, Store, choice};
+use super::{HelperError, Registry, ServerName, Store, choice, keyring};
 
 /// More than any client sends, in bytes.
 pub(super) const MAX_INPUT: u64 = 64 * 1024;
@@ -107,10 +107,21 @@ pub(super) fn usable(server: &ServerName) -> Option<Account> {
         ));
         return None;
     };
+    let name = &account.name;
+    let account = match keyring::fetch(server, account.clone()) {
+        Ok(account) => account,
+        Err(error) => {
+            hint(&format!(
+                "the secret of {name} at {server} cannot be had: the keyring {error}; going on without; unlock it, or keep \
+                 the secret in a file: ATCR_KEYRING=off docker-credential-atcr login {server}"
+            ));
+            return None;
+        }
+    };
     if !accounts.is_atcr() {
-        return Some(account.clone());
+        return Some(account);
     }
-    taken(server, account.clone(), Some(&store))
+    taken(server, account, Some(&store))
 }
 
 /// The account, unless its registry refuses it: a client that sends a dead secret is refused even what is public.
@@ -127,7 +138,7 @@ fn taken(server: &ServerName, account: Account, store: Option<&Store>) -> Option
     match verdict {
         Verdict::Taken => {
             if let Some(store) = store {
-                store.note_checked(server, &account.secret, now);
+                store.note_checked(server, &account.name, now);
             }
             Some(account)
         }
@@ -142,6 +153,28 @@ fn taken(server: &ServerName, account: Account, store: Option<&Store>) -> Option
         // A registry that is down, or slow, will say itself what it thinks.
         Verdict::Unknown(_) => Some(account),
     }
+}
+
+/// What a command expects on standard input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Input {
+    /// The name of a registry: `get`, `erase`.
+    Server,
+    /// Credentials as JSON: `store`.
+    ToStore,
+    /// A request of the kubelet.
+    Kubelet,
+}
+
+/// The registry that an input names, and where it answers. For tests: the commands read in the same way.
+pub fn read_input(input: Input, text: &str) -> Option<(String, url::Url)> {
+    let server = match input {
+        Input::Server => ServerName::parse(text.trim()),
+        Input::ToStore => ServerName::parse(&serde_json::from_str::<ToStore>(text).ok()?.server_url),
+        Input::Kubelet => super::kubelet::server(text),
+    };
+    let server = server.ok()?;
+    Some((server.to_string(), server.url().ok()?))
 }
 
 #[derive(Deserialize)]
@@ -161,17 +194,20 @@ fn store() -> Answer {
     if sent.username.is_empty() {
         return Err(HelperError::NoUsername);
     }
+    let account = Account {
+        name: sent.username.clone(),
+        did: None,
+        username: sent.username,
+        secret: sent.secret,
+        in_keyring: false,
+        kind: Kind::Stored,
+        checked_at: jiff::Timestamp::now().as_second(),
+    };
+    let (account, _) = keyring::put_away(&server, account);
     Store::of_user()?.update(|kept| {
         let accounts = kept.at_mut(&server);
         accounts.server_url = Some(sent.server_url.trim().to_owned());
-        accounts.put(Account {
-            name: sent.username.clone(),
-            did: None,
-            username: sent.username,
-            secret: sent.secret,
-            kind: Kind::Stored,
-            checked_at: jiff::Timestamp::now().as_second(),
-        });
+        accounts.put(account);
     })?;
     Ok(None)
 }
@@ -188,7 +224,10 @@ fn erase() -> Answer {
         let active = accounts.active.clone()?;
         accounts.remove(&active)
     })?;
-    if let Some(account) = erased.filter(|account| account.kind == Kind::Device) {
+    let Some(account) = erased else { return Ok(None) };
+    let secret = keyring::fetch(&server, account.clone());
+    keyring::forget(&server, &account);
+    if let (Ok(account), Kind::Device) = (secret, account.kind) {
         // A registry that is down keeps the device in its list, where its owner can revoke it.
         let _ = Registry::new(&server, QUICK).map(|registry| registry.revoke(&account.secret));
     }

@@ -185,6 +185,13 @@ impl Registry {
         if status.is_success() { Ok(()) } else { Err(self.refusal(status, &body)) }
     }
 
+    /// The version of this program that the registry knows; `None` where it names none.
+    pub(super) fn helper_version(&self) -> Result<Option<String>, RegistryError> {
+        let (status, body) = self.send(self.client.get(self.at("/auth/device/version")))?;
+        let version = body["version"].as_str().filter(|_| status.is_success());
+        Ok(version.map(|version| printable(version, 32)))
+    }
+
     /// What `/v2/` answers, and how many seconds its clock is ahead of ours.
     pub(super) fn ping(&self) -> Result<(StatusCode, Option<i64>), RegistryError> {
         // A request is begun inside of its runtime: its timer belongs there.

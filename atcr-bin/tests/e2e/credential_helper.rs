@@ -427,3 +427,61 @@ fn diagnosis_names_what_is_wrong() {
         assert!(said.contains(finding), "{finding}: {said}");
     }
 }
+
+#[test]
+fn a_keyring_that_is_away_or_never_answers_does_not_stop_a_pull_and_the_file_is_used() {
+    let dir = tempfile::tempdir().unwrap();
+    let silent = dir.path().join("bus");
+    // Takes connections, and says nothing.
+    let _listening = std::os::unix::net::UnixListener::bind(&silent).unwrap();
+    let buses = [Path::new("/nowhere/bus"), &silent, Path::new("/dev/null")]
+        .map(|path| format!("unix:path={}", path.display()));
+    for bus in buses.iter().map(String::as_str).chain(["nonsense", "unix:", "tcp:host=127.0.0.1,port=1"]) {
+        let registry = FakeRegistry::start(Some((200, r#"{"token":"t","refresh_token":"refresh-1"}"#)));
+        let home = Home::new();
+        let with_bus = |args: &[&str], input: &str| {
+            let mut command = home.command(args);
+            command.env("DBUS_SESSION_BUS_ADDRESS", bus);
+            finish(command, Some(input))
+        };
+        let args = ["login", &registry.name, "--app-password", "--username", "alice.test"];
+        let output = with_bus(&args, "abcd-efgh\n");
+        assert!(output.status.success(), "{bus}: {output:?}");
+        assert!(text(&output.stderr).contains("the secret is in"), "{bus}: {output:?}");
+        assert_eq!(json_of(&with_bus(&["get"], &registry.name))["Secret"], "refresh-1", "{bus}");
+        // A secret that went to a keyring, which is away now.
+        let kept = std::fs::read_to_string(home.kept()).unwrap();
+        let mut kept: Value = serde_json::from_str(&kept).unwrap();
+        let account = &mut kept["registries"][&registry.name]["accounts"][0];
+        account["secret"] = json!("");
+        account["in_keyring"] = json!(true);
+        std::fs::write(home.kept(), kept.to_string()).unwrap();
+        let output = with_bus(&["get"], &registry.name);
+        assert_not_found(&output);
+        assert!(text(&output.stderr).contains("ATCR_KEYRING=off"), "{bus}: {output:?}");
+        let status = with_bus(&["status"], "");
+        assert!(text(&status.stdout).contains("the keyring"), "{bus}: {status:?}");
+        assert!(with_bus(&["logout", &registry.name], "").status.success(), "{bus}");
+    }
+}
+
+#[test]
+fn an_update_is_named_and_not_installed() {
+    for (answer, said) in [
+        ((200, r#"{"version":"99.0.0"}"#), "knows version 99.0.0, which is newer"),
+        ((200, r#"{"version":"0.0.1"}"#), "there is nothing to do"),
+        ((200, r#"{"version":"\u001b[2Jx"}"#), "names a version that is none"),
+        ((404, "<html>"), "does not say which version"),
+    ] {
+        let registry = FakeRegistry::start(Some(answer));
+        let output = Home::new().run(&["update", &registry.name], "");
+        assert!(output.status.success() && text(&output.stdout).contains(said), "{said}: {output:?}");
+        assert!(!text(&output.stdout).contains('\u{1b}'));
+        assert_eq!(
+            text(&output.stdout).contains("does not replace itself"),
+            answer.1.contains("99"),
+            "{output:?}"
+        );
+    }
+    assert!(Home::new().run(&["update"], "").status.success());
+}

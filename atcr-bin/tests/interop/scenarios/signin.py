@@ -76,7 +76,8 @@ def chain(suite, there):
     there.must_have_no_session(OWNER)
     must("sign in again" in helper.run("status"), "the device works on without a session")
     podman.shell.refused("podman", "push", "--tls-verify=false", "--authfile", podman.auth, podman.load(suite.images.arm),
-                         f"docker://{podman.reference('late')}", saying=["denied", "unauthorized", "authentication required"])
+                         f"docker://{podman.reference('late')}",
+                         saying=["denied", "unauthorized", "authentication required"])
     helper.login(browser, there.registry, OWNER)
     helper.run("logout", there.registry)
     page = browser.open(f"{there.url}/auth/devices")
