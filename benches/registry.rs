@@ -213,7 +213,7 @@ impl Server {
                 for (first, client) in clients.iter_mut().enumerate() {
                     let operation = &operation;
                     scope.spawn(move || {
-                        (first..count).step_by(CONNECTIONS).for_each(|n| operation(client, n))
+                        (first..count).step_by(CONNECTIONS).for_each(|n| operation(client, n));
                     });
                 }
             });

@@ -44,6 +44,7 @@
 //! |---|---|---|
 //! | `atproto` | yes | the module `atproto`: manifests as records in PDSs, blobs in holds |
 //! | `index` | no | the modules `index` and `ingest`: what the network's repos hold, in SQLite or PostgreSQL |
+//! | `web` | no | the module `web`: the pages, and the same as JSON |
 //!
 //! [`ManifestStore`]: atcr_core::ManifestStore
 //! [`BlobStore`]: atcr_core::BlobStore
@@ -60,6 +61,8 @@ mod oci;
 mod registry;
 mod running;
 mod server;
+#[cfg(feature = "web")]
+pub mod web;
 
 pub use limits::{Limits, Sparse};
 pub use oci::session::SessionKey;

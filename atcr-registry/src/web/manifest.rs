@@ -1,0 +1,145 @@
+use askama::Template;
+use axum::response::Response;
+use http::StatusCode;
+use url::Url;
+
+use super::error::PageError;
+use super::page::{Visitor, html};
+use super::path;
+use super::repository::{is_attestation, kind, platform};
+use super::ui::WebUi;
+use super::words::{self, Moment};
+use crate::index::Account;
+
+#[derive(Template)]
+#[template(path = "manifest.html")]
+struct Manifest {
+    visitor: Visitor,
+    host: String,
+    owner: String,
+    name: String,
+    digest: String,
+    kind: String,
+    media_type: String,
+    created: Moment,
+    size: Option<String>,
+    content_size: String,
+    hold: Option<String>,
+    subject: Option<String>,
+    tags: Vec<String>,
+    platforms: Vec<Row>,
+    layers: Vec<Row>,
+    referrers: Vec<Row>,
+    scans: Vec<ScanRow>,
+    annotations: Vec<(String, String)>,
+    record: String,
+    proof: Option<String>,
+}
+
+struct Row {
+    what: String,
+    digest: String,
+    size: String,
+}
+
+struct ScanRow {
+    hold: String,
+    status: String,
+    counts: [(&'static str, u64); 4],
+    scanned: Moment,
+}
+
+/// `/r/{owner}/{repository}@{digest}`
+pub(super) async fn show(
+    ui: &WebUi,
+    visitor: Visitor,
+    owner: &str,
+    name: &str,
+    digest: &str,
+) -> Result<Response, PageError> {
+    let account = path::account(ui, owner).await?;
+    let (name, digest) = (path::repository(name)?, path::digest(digest)?);
+    let (index, did) = (ui.index(), &account.did);
+    let Some(entry) = index.manifest(did, &name, &digest).await? else {
+        return Err(PageError::NotFound(format!(
+            "{}/{name} has no manifest {digest}.",
+            path::called(&account)
+        )));
+    };
+    let children = index.children(&entry).await?;
+    let layers = index.layers(&entry).await?;
+    let referrers = index.referrers(did, &name, &digest).await?;
+    let scans = index.scans(did, &digest).await?;
+    let tags = index.tags_of(did, &name, &digest).await?;
+    let page = Manifest {
+        visitor,
+        host: ui.host().to_owned(),
+        owner: path::called(&account),
+        name: name.to_string(),
+        digest: digest.to_string(),
+        kind: kind(&entry),
+        media_type: entry.media_type.to_string(),
+        created: Moment::new(entry.created_at),
+        size: entry.size.map(words::bytes),
+        content_size: words::bytes(entry.content_size),
+        hold: entry.hold.as_ref().map(ToString::to_string),
+        subject: entry.subject.as_ref().map(ToString::to_string),
+        tags: tags.iter().map(ToString::to_string).collect(),
+        platforms: children
+            .iter()
+            .map(|child| Row {
+                what: if is_attestation(child) { "attestation".to_owned() } else { platform(child) },
+                digest: child.digest.to_string(),
+                size: words::bytes(child.size),
+            })
+            .collect(),
+        layers: layers
+            .into_iter()
+            .map(|layer| Row {
+                what: if layer.is_config { "config".to_owned() } else { layer.media_type },
+                digest: layer.digest.to_string(),
+                size: words::bytes(layer.size),
+            })
+            .collect(),
+        referrers: referrers
+            .iter()
+            .map(|referrer| Row {
+                what: kind(referrer),
+                digest: referrer.digest.to_string(),
+                size: words::bytes(referrer.content_size),
+            })
+            .collect(),
+        scans: scans
+            .into_iter()
+            .map(|scan| ScanRow {
+                hold: scan.hold.to_string(),
+                status: scan.status,
+                counts: [
+                    ("critical", scan.counts.critical),
+                    ("high", scan.counts.high),
+                    ("medium", scan.counts.medium),
+                    ("low", scan.counts.low),
+                ],
+                scanned: Moment::new(scan.scanned_at),
+            })
+            .collect(),
+        record: format!("at://{did}/io.atcr.manifest/{}", entry.rkey),
+        proof: proof(&account, &entry.rkey),
+        annotations: entry.annotations.into_iter().collect(),
+    };
+    html(StatusCode::OK, &page)
+}
+
+/// Where the owner's PDS proves that the record is in the repo that the owner has signed.
+fn proof(account: &Account, rkey: &str) -> Option<String> {
+    let mut url = Url::parse(account.pds.as_deref()?).ok()?;
+    if !matches!(url.scheme(), "https" | "http") {
+        return None;
+    }
+    url.set_path("/xrpc/com.atproto.sync.getRecord");
+    url.query_pairs_mut()
+        .append_pair("did", account.did.as_str())
+        .append_pair("collection", "io.atcr.manifest")
+        .append_pair("rkey", rkey);
+    Some(url.into())
+}

@@ -1,0 +1,94 @@
+//! What all pages have in common.
+
+use askama::Template;
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue, REFERRER_POLICY,
+    X_CONTENT_TYPE_OPTIONS,
+};
+
+use super::assets;
+use super::error::PageError;
+use super::words;
+use crate::index::{Listed, RepositoryEntry};
+
+/// What the frame of a page says about whoever looks at it.
+#[derive(Debug, Clone)]
+pub(super) struct Visitor {
+    pub(super) registry: String,
+    pub(super) can_sign_in: bool,
+    /// Their handle, or their DID where that is not known.
+    pub(super) who: Option<String>,
+    pub(super) style: &'static str,
+    pub(super) script: &'static str,
+}
+
+impl Visitor {
+    /// Whoever looks at a page of the registry called `registry`.
+    pub(super) fn new(registry: &str, can_sign_in: bool, who: Option<String>) -> Self {
+        let (style, script) = (assets::STYLE_PATH.as_str(), assets::SCRIPT_PATH.as_str());
+        Self { registry: registry.to_owned(), can_sign_in, who, style, script }
+    }
+
+    /// Somebody of whom nothing is known, because it could not be asked.
+    pub(super) fn nobody() -> Self {
+        Self::new("Registry", false, None)
+    }
+}
+
+/// A repository in a list.
+pub(super) struct Card {
+    pub(super) owner: String,
+    pub(super) name: String,
+    pub(super) description: String,
+    pub(super) pushed: words::Moment,
+    pub(super) stars: String,
+    pub(super) pulls: String,
+}
+
+impl From<RepositoryEntry> for Card {
+    fn from(entry: RepositoryEntry) -> Self {
+        Self {
+            owner: entry.handle.map_or_else(|| entry.owner.to_string(), |handle| handle.to_string()),
+            name: entry.name.to_string(),
+            description: words::first_line(entry.description.as_deref().unwrap_or_default()),
+            pushed: words::Moment::new(entry.last_push),
+            stars: words::count(entry.stars),
+            pulls: words::count(entry.pulls),
+        }
+    }
+}
+
+/// A part of a list of repositories, and the link to the next one.
+pub(super) struct Cards {
+    pub(super) cards: Vec<Card>,
+    pub(super) next: Option<String>,
+}
+
+impl Cards {
+    /// `link` makes the address of the part that a cursor names.
+    pub(super) fn new(listed: Listed<RepositoryEntry>, link: impl FnOnce(&str) -> String) -> Self {
+        Self {
+            cards: listed.items.into_iter().map(Card::from).collect(),
+            next: listed.next.as_deref().map(link),
+        }
+    }
+}
+
+const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; \
+                      form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+
+/// The answer with a page.
+pub(super) fn html(status: StatusCode, page: &impl Template) -> Result<Response, PageError> {
+    let headers = [
+        (CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8")),
+        (CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY)),
+        (HeaderName::from_static("x-frame-options"), HeaderValue::from_static("DENY")),
+        (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+        (REFERRER_POLICY, HeaderValue::from_static("same-origin")),
+        // It says who is signed in.
+        (CACHE_CONTROL, HeaderValue::from_static("private, no-cache")),
+    ];
+    Ok((status, headers, page.render()?).into_response())
+}

@@ -1,0 +1,262 @@
+use askama::Template;
+use atcr_core::oci::{Digest, RepositoryName};
+use atcr_core::syntax::Did;
+use axum::response::Response;
+use http::header::{HeaderValue, SET_COOKIE};
+use http::{HeaderMap, StatusCode};
+use serde::Deserialize;
+
+use super::client::Client;
+use super::error::PageError;
+use super::page::{Visitor, html};
+use super::ui::WebUi;
+use super::words::{self, Moment};
+use super::{markdown, path};
+use crate::index::{Child, ManifestEntry, PageRequest, TagEntry};
+
+/// How many tags or moves a part of a list has.
+const EACH: usize = 25;
+
+#[derive(Template)]
+#[template(path = "repository.html")]
+struct Repository {
+    visitor: Visitor,
+    owner: String,
+    name: String,
+    description: String,
+    stars: String,
+    pulls: String,
+    pushes: String,
+    pushed: Moment,
+    hold: Option<String>,
+    clients: &'static [Client],
+    client: &'static Client,
+    command: String,
+    view: View,
+    next: Option<String>,
+}
+
+enum View {
+    Tags(Vec<TagRow>),
+    Manifests(Vec<ManifestRow>),
+    History(Vec<MoveRow>),
+}
+
+impl View {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Tags(_) => "tags",
+            Self::Manifests(_) => "manifests",
+            Self::History(_) => "history",
+        }
+    }
+}
+
+struct TagRow {
+    tag: String,
+    digest: Option<String>,
+    moved: Moment,
+    size: Option<String>,
+    platforms: Vec<String>,
+}
+
+struct ManifestRow {
+    digest: String,
+    kind: String,
+    created: Moment,
+    size: Option<String>,
+    tags: Vec<String>,
+}
+
+struct MoveRow {
+    tag: String,
+    digest: Option<String>,
+    at: Moment,
+    rev: String,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Ask {
+    view: Option<String>,
+    cursor: Option<String>,
+    client: Option<String>,
+    tag: Option<String>,
+}
+
+/// `/r/{owner}/{repository}`
+pub(super) async fn show(
+    ui: &WebUi,
+    visitor: Visitor,
+    owner: &str,
+    name: &str,
+    ask: Ask,
+    headers: &HeaderMap,
+) -> Result<Response, PageError> {
+    let account = path::account(ui, owner).await?;
+    let name = path::repository(name)?;
+    let did = &account.did;
+    let Some(entry) = ui.index().repository(did, &name).await? else {
+        let owner = path::called(&account);
+        return Err(PageError::NotFound(format!("{owner} has no repository called “{name}”.")));
+    };
+    let page = PageRequest { limit: Some(EACH), cursor: ask.cursor };
+    let (view, next) = match ask.view.as_deref() {
+        Some("manifests") => manifests(ui, did, &name, &page).await?,
+        Some("history") => history(ui, did, &name, ask.tag.as_deref(), &page).await?,
+        _ => tags(ui, did, &name, &page).await?,
+    };
+    let newest = newest(ui, did, &name).await?;
+    let owner = path::called(&account);
+    let image = match &newest {
+        Some((Some(tag), _)) => format!("{}/{owner}/{name}:{tag}", ui.host()),
+        Some((None, manifest)) => format!("{}/{owner}/{name}@{}", ui.host(), manifest.digest),
+        None => format!("{}/{owner}/{name}", ui.host()),
+    };
+    let manifest = newest.map(|(_, manifest)| manifest);
+    let artifact_type = manifest.as_ref().and_then(|manifest| manifest.artifact_type.as_deref());
+    let clients = Client::all(artifact_type);
+    let client = Client::chosen(clients, ask.client.as_deref(), headers);
+    let repository = Repository {
+        visitor,
+        description: markdown::render(entry.description.as_deref().unwrap_or_default()),
+        stars: words::count(entry.stars),
+        pulls: words::count(entry.pulls),
+        pushes: words::count(entry.pushes),
+        pushed: Moment::new(entry.last_push),
+        hold: manifest.and_then(|manifest| manifest.hold).map(|hold| hold.to_string()),
+        clients,
+        command: client.command(&image),
+        client,
+        next: next.map(|cursor| format!("/r/{owner}/{name}?view={}&cursor={cursor}", view.name())),
+        owner,
+        name: name.to_string(),
+        view,
+    };
+    let mut response = html(StatusCode::OK, &repository)?;
+    if ask.client.as_deref() == Some(client.name) {
+        let cookie = format!("client={}; Path=/; Max-Age=31536000; SameSite=Lax", client.name);
+        if let Ok(cookie) = HeaderValue::try_from(cookie) {
+            response.headers_mut().append(SET_COOKIE, cookie);
+        }
+    }
+    Ok(response)
+}
+
+/// What a pull command names: `latest` where there is one, else the tag that moved last, else the manifest that came last.
+async fn newest(
+    ui: &WebUi,
+    did: &Did,
+    name: &RepositoryName,
+) -> Result<Option<(Option<String>, ManifestEntry)>, PageError> {
+    let tags = ui.index().tags_by_date(did, name, &PageRequest::first(50)).await?.items;
+    let latest = tags.iter().find(|entry| entry.tag.as_str() == "latest");
+    if let Some(TagEntry { tag, digest: Some(digest), .. }) = latest.or(tags.first())
+        && let Some(manifest) = ui.index().manifest(did, name, digest).await?
+    {
+        return Ok(Some((Some(tag.to_string()), manifest)));
+    }
+    let manifests = ui.index().manifests(did, name, &PageRequest::first(1)).await?.items;
+    Ok(manifests.into_iter().next().map(|manifest| (None, manifest)))
+}
+
+async fn tags(
+    ui: &WebUi,
+    did: &Did,
+    name: &RepositoryName,
+    page: &PageRequest,
+) -> Result<(View, Option<String>), PageError> {
+    let listed = ui.index().tags_by_date(did, name, page).await?;
+    let mut rows = Vec::with_capacity(listed.items.len());
+    for entry in listed.items {
+        let platforms = match &entry.digest {
+            Some(digest) => platforms(ui, did, name, digest).await?,
+            None => Vec::new(),
+        };
+        rows.push(TagRow {
+            tag: entry.tag.to_string(),
+            digest: entry.digest.map(|digest| digest.to_string()),
+            moved: Moment::new(entry.updated_at),
+            size: entry.content_size.filter(|size| *size > 0).map(words::bytes),
+            platforms,
+        });
+    }
+    Ok((View::Tags(rows), listed.next))
+}
+
+/// The platforms of an index; none for anything else.
+async fn platforms(
+    ui: &WebUi,
+    did: &Did,
+    name: &RepositoryName,
+    digest: &Digest,
+) -> Result<Vec<String>, PageError> {
+    let Some(manifest) = ui.index().manifest(did, name, digest).await? else { return Ok(Vec::new()) };
+    let children = ui.index().children(&manifest).await?;
+    Ok(children.iter().filter(|child| !is_attestation(child)).map(platform).collect())
+}
+
+/// `linux/arm64/v8`
+pub(super) fn platform(child: &Child) -> String {
+    let parts = [&child.os, &child.architecture, &child.variant];
+    let parts: Vec<&str> = parts.into_iter().map(String::as_str).filter(|part| !part.is_empty()).collect();
+    if parts.is_empty() { "any".to_owned() } else { parts.join("/") }
+}
+
+/// Whether BuildKit put it into the index to say something of another child.
+pub(super) fn is_attestation(child: &Child) -> bool {
+    child.annotations.contains_key("vnd.docker.reference.type")
+}
+
+async fn manifests(
+    ui: &WebUi,
+    did: &Did,
+    name: &RepositoryName,
+    page: &PageRequest,
+) -> Result<(View, Option<String>), PageError> {
+    let listed = ui.index().manifests(did, name, page).await?;
+    let mut rows = Vec::with_capacity(listed.items.len());
+    for entry in listed.items {
+        let tags = ui.index().tags_of(did, name, &entry.digest).await?;
+        rows.push(ManifestRow {
+            kind: kind(&entry),
+            created: Moment::new(entry.created_at),
+            size: Some(entry.content_size).filter(|size| *size > 0).map(words::bytes),
+            tags: tags.iter().map(ToString::to_string).collect(),
+            digest: entry.digest.to_string(),
+        });
+    }
+    Ok((View::Manifests(rows), listed.next))
+}
+
+/// What a manifest is, in a word or as its type says.
+pub(super) fn kind(entry: &ManifestEntry) -> String {
+    let media_type = entry.media_type.to_string();
+    if media_type.contains("index") || media_type.contains("manifest.list") {
+        return "index".to_owned();
+    }
+    match entry.artifact_type.as_deref() {
+        None
+        | Some(
+            "application/vnd.oci.image.config.v1+json" | "application/vnd.docker.container.image.v1+json",
+        ) => "image".to_owned(),
+        Some(other) => other.to_owned(),
+    }
+}
+
+async fn history(
+    ui: &WebUi,
+    did: &Did,
+    name: &RepositoryName,
+    tag: Option<&str>,
+    page: &PageRequest,
+) -> Result<(View, Option<String>), PageError> {
+    let tag = tag.and_then(|tag| tag.parse().ok());
+    let listed = ui.index().history(did, name, tag.as_ref(), page).await?;
+    let rows = listed.items.into_iter().map(|moved| MoveRow {
+        tag: moved.tag.to_string(),
+        digest: moved.digest.map(|digest| digest.to_string()),
+        at: Moment::new(moved.at),
+        rev: moved.rev.to_string(),
+    });
+    Ok((View::History(rows.collect()), listed.next))
+}

@@ -1,0 +1,5 @@
+//! The pages of a registry over an index.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod pages;
+mod world;

@@ -1,0 +1,196 @@
+use std::time::Duration;
+
+use atcr_registry::index::Since;
+use futures_util::StreamExt as _;
+use http::StatusCode;
+
+use crate::world::{SCRIPT, World, alice, commit, image, index_manifest, sbom, tagged};
+
+fn every_page() -> Vec<String> {
+    let mut pages: Vec<String> = [
+        "/",
+        "/?sort=popular",
+        "/search",
+        "/search?q=gardeners",
+        "/search?q=%3Cscript%3Ealert(1)%3C/script%3E",
+        "/install",
+        "/u/alice.example",
+        "/u/did:plc:alice",
+        "/u/bob.example?show=stars",
+        "/r/alice.example/tools/app",
+        "/r/alice.example/tools/app?view=manifests",
+        "/r/alice.example/tools/app?view=history",
+        "/r/alice.example/tools/app?view=history&tag=v1",
+        "/r/alice.example/tools/app?client=podman",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    for manifest in [image(), index_manifest(), sbom()] {
+        pages.push(format!("/r/alice.example/tools/app@{}", manifest.digest));
+    }
+    pages
+}
+
+#[tokio::test]
+async fn every_page_loads_nothing_from_elsewhere_and_runs_nothing_of_strangers() {
+    let world = World::new().await;
+    for path in every_page() {
+        let page = world.get(&path).await;
+        assert_eq!(page.status, StatusCode::OK, "{path}: {}", page.body);
+        let policy = page.headers["content-security-policy"].to_str().unwrap();
+        assert!(policy.starts_with("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
+        assert_eq!(page.headers["x-content-type-options"], "nosniff");
+        assert!(!page.body.contains(SCRIPT), "{path}");
+        for tag in page.body.split('<').skip(1) {
+            let tag = tag.split('>').next().unwrap();
+            assert!(!tag.starts_with("img") && !tag.contains("javascript:"), "{path}: {tag}");
+            if tag.contains(" src=") || tag.starts_with("link") {
+                assert!(tag.contains("=\"/assets/"), "{path}: {tag}");
+            }
+        }
+        assert!(page.body.len() < 100_000, "{path} has {} bytes", page.body.len());
+        assert!(page.body.contains("<html lang=\"en\">") && page.body.matches("<h1").count() == 1, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_page_loads_is_there_under_a_name_that_lasts() {
+    let world = World::new().await;
+    let page = world.get("/").await.body;
+    let mut loaded = 0;
+    for piece in page.split("\"/assets/").skip(1) {
+        let name = piece.split('"').next().unwrap();
+        let asset = world.get(&format!("/assets/{name}")).await;
+        assert_eq!(asset.status, StatusCode::OK, "{name}");
+        assert!(asset.headers["cache-control"].to_str().unwrap().contains("immutable"));
+        loaded += 1;
+    }
+    assert_eq!(loaded, 3);
+    assert_eq!(world.get("/assets/other.css").await.status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn a_repository_says_how_to_pull_it_and_what_its_tags_are() {
+    let world = World::new().await;
+    let page = world.get("/r/alice.example/tools/app").await.body;
+    for text in [
+        "docker pull registry.example/alice.example/tools/app:latest",
+        "linux/arm64/v8",
+        "Tools for gardeners",
+        "<span>1 stars</span>",
+        &format!("@{}", image().digest),
+        "did:web:hold.example",
+    ] {
+        assert!(page.contains(text), "{text} is not in {page}");
+    }
+    let response = world.get("/r/alice.example/tools/app?client=podman").await;
+    assert!(response.body.contains("podman pull registry.example"), "{}", response.body);
+    assert!(response.headers["set-cookie"].to_str().unwrap().starts_with("client=podman;"));
+}
+
+#[tokio::test]
+async fn a_manifest_shows_its_layers_platforms_referrers_and_record() {
+    let world = World::new().await;
+    let page = world.get(&format!("/r/alice.example/tools/app@{}", image().digest)).await.body;
+    for text in
+        ["4.7 MiB", "application/spdx+json", "at://did:plc:alice/io.atcr.manifest/", "&#60;script&#62;"]
+    {
+        assert!(page.contains(text), "{text} is not in {page}");
+    }
+    assert!(page.contains("https://pds.example/xrpc/com.atproto.sync.getRecord?"), "{page}");
+    let page = world.get(&format!("/r/did:plc:alice/tools/app@{}", index_manifest().digest)).await.body;
+    assert!(page.contains("linux/arm64/v8"), "{page}");
+    let page = world.get(&format!("/r/alice.example/tools/app@{}", sbom().digest)).await.body;
+    assert!(page.contains("It says something of"), "{page}");
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_a_page_that_says_so() {
+    let world = World::new().await;
+    let missing = image().digest.to_string().replace("sha256:", "sha256:0000");
+    for path in [
+        "/u/nobody.example".to_owned(),
+        "/u/did:plc:nobody".to_owned(),
+        "/u/%3Cscript%3E".to_owned(),
+        "/r/alice.example/none".to_owned(),
+        "/r/alice.example/UPPER".to_owned(),
+        "/r/nobody.example/app".to_owned(),
+        format!("/r/alice.example/tools/app@{}", &missing[..71]),
+        "/r/alice.example/tools/app@latest".to_owned(),
+        "/live/nobody.example".to_owned(),
+    ] {
+        let page = world.get(&path).await;
+        assert_eq!(page.status, StatusCode::NOT_FOUND, "{path}: {}", page.body);
+        assert!(
+            page.body.contains("<h1>Not found</h1>") && !page.body.contains("<script>"),
+            "{path}: {}",
+            page.body
+        );
+    }
+    assert_eq!(world.get("/?cursor=nonsense").await.status, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn an_open_page_hears_of_a_push_and_of_nobody_elses() {
+    let world = World::new().await;
+    let response = world.response("/live/alice.example").await;
+    assert_eq!(response.headers()["content-type"], "text/event-stream");
+    let mut events = response.into_body().into_data_stream();
+    let bob = "did:plc:bob".parse().unwrap();
+    world.index.apply(&[commit(bob, 2, Since::Unknown, Vec::new())], None).await.unwrap();
+    assert!(tokio::time::timeout(Duration::from_millis(100), events.next()).await.is_err());
+    let moved = vec![tagged("v1", &index_manifest())];
+    world.index.apply(&[commit(alice(), 2, Since::Unknown, moved)], None).await.unwrap();
+    let event = events.next().await.unwrap().unwrap();
+    assert!(event.starts_with(b"event: change"), "{event:?}");
+}
+
+#[tokio::test]
+async fn the_api_says_what_the_pages_show() {
+    let world = World::new().await;
+    let of = "owner=alice.example&repository=tools/app";
+    let repository = world.json(&format!("/api/v1/repository?{of}")).await;
+    assert_eq!((&repository["did"], &repository["stars"]), (&"did:plc:alice".into(), &1.into()));
+    for list in [
+        "/api/v1/repositories",
+        "/api/v1/repositories?sort=popular",
+        "/api/v1/search?q=gardeners",
+        "/api/v1/users/alice.example/repositories",
+        "/api/v1/users/bob.example/stars",
+    ] {
+        assert_eq!(world.json(list).await["items"][0], repository, "{list}");
+    }
+    let tags = world.json(&format!("/api/v1/tags?{of}")).await;
+    assert_eq!(tags["items"].as_array().unwrap().len(), 2);
+    assert_eq!(world.json(&format!("/api/v1/history?{of}&tag=v1")).await["items"][0]["tag"], "v1");
+    assert_eq!(world.json(&format!("/api/v1/manifests?{of}")).await["items"].as_array().unwrap().len(), 3);
+    let manifest = world.json(&format!("/api/v1/manifest?{of}&digest={}", image().digest)).await;
+    assert_eq!(manifest["tags"], serde_json::json!(["v1"]));
+    assert_eq!(manifest["referrers"][0]["artifactType"], "application/spdx+json");
+    let error = world.get("/api/v1/repository?owner=alice.example&repository=none").await;
+    assert_eq!(error.status, StatusCode::NOT_FOUND);
+    assert!(error.body.contains("\"error\":\"NotFound\""), "{}", error.body);
+}
+
+#[tokio::test]
+async fn the_description_of_the_api_names_every_path_of_it() {
+    let world = World::new().await;
+    let described = world.json("/api/v1/openapi.json").await;
+    for (path, methods) in described["paths"].as_object().unwrap() {
+        let filled = path.replace("{owner}", "alice.example");
+        let mut query = Vec::new();
+        for parameter in methods["get"]["parameters"].as_array().unwrap() {
+            let name = parameter["name"].as_str().unwrap();
+            match name {
+                "owner" if parameter["in"] == "query" => query.push("owner=alice.example".to_owned()),
+                "repository" => query.push("repository=tools/app".to_owned()),
+                "digest" => query.push(format!("digest={}", image().digest)),
+                "q" => query.push("q=app".to_owned()),
+                _ => {}
+            }
+        }
+        let page = world.get(&format!("/api/v1{filled}?{}", query.join("&"))).await;
+        assert_eq!(page.status, StatusCode::OK, "{path}: {}", page.body);
+    }
+    assert_eq!(described["paths"].as_object().unwrap().len(), 9);
+}

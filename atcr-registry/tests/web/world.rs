@@ -1,0 +1,179 @@
+//! A small world on an index of its own, and somebody who looks at its pages.
+
+use atcr_core::oci::{Digest, Manifest, MediaType};
+use atcr_core::records::{ManifestRecord, manifest_rkey, page_rkey, star_rkey, tag_rkey};
+use atcr_core::syntax::{Did, RecordKey, Tid};
+use atcr_registry::index::{Collection, Event, IdentityChange, Index, RecordOp, RepoCommit, Since};
+use atcr_registry::web::WebUi;
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use bytes::Bytes;
+use http::{HeaderMap, Request, StatusCode};
+use serde_json::{Value, json};
+use tower::ServiceExt as _;
+
+pub(crate) const SCRIPT: &str = "<script>alert(1)</script>";
+
+pub(crate) fn alice() -> Did {
+    "did:plc:alice".parse().unwrap()
+}
+
+fn bob() -> Did {
+    "did:plc:bob".parse().unwrap()
+}
+
+fn hold() -> Did {
+    "did:web:hold.example".parse().unwrap()
+}
+
+fn manifest(content: &Value, media_type: &str) -> Manifest {
+    let bytes = Bytes::from(content.to_string());
+    Manifest { digest: Digest::sha256(&bytes), media_type: media_type.parse().unwrap(), bytes }
+}
+
+fn blob(name: &str) -> Digest {
+    Digest::sha256(name.as_bytes())
+}
+
+/// An image whose annotations are hostile.
+pub(crate) fn image() -> Manifest {
+    manifest(
+        &json!({
+            "schemaVersion": 2, "mediaType": MediaType::OCI_MANIFEST,
+            "config": { "mediaType": "application/vnd.oci.image.config.v1+json", "digest": blob("config"), "size": 70 },
+            "layers": [{ "mediaType": "application/vnd.oci.image.layer.v1.tar+gzip", "digest": blob("layer"), "size": 5_000_000 }],
+            "annotations": { "org.example.note": SCRIPT, "\"><img src=x>": "x" },
+        }),
+        MediaType::OCI_MANIFEST,
+    )
+}
+
+/// An index with the image for arm64.
+pub(crate) fn index_manifest() -> Manifest {
+    let image = image();
+    manifest(
+        &json!({
+            "schemaVersion": 2, "mediaType": MediaType::OCI_INDEX,
+            "manifests": [{
+                "mediaType": image.media_type, "digest": image.digest, "size": image.bytes.len(),
+                "platform": { "os": "linux", "architecture": "arm64", "variant": "v8" },
+            }],
+        }),
+        MediaType::OCI_INDEX,
+    )
+}
+
+/// A bill of materials for the image.
+pub(crate) fn sbom() -> Manifest {
+    let image = image();
+    manifest(
+        &json!({
+            "schemaVersion": 2, "mediaType": MediaType::OCI_MANIFEST, "artifactType": "application/spdx+json",
+            "config": { "mediaType": "application/vnd.oci.empty.v1+json", "digest": blob("{}"), "size": 2 },
+            "layers": [{ "mediaType": "application/spdx+json", "digest": blob("sbom"), "size": 10 }],
+            "subject": { "mediaType": image.media_type, "digest": image.digest, "size": image.bytes.len() },
+        }),
+        MediaType::OCI_MANIFEST,
+    )
+}
+
+fn written(collection: Collection, rkey: RecordKey, value: Value) -> RecordOp {
+    let cid = Digest::sha256(value.to_string().as_bytes());
+    RecordOp::written(collection, rkey, cid.as_bytes().try_into().unwrap(), value)
+}
+
+fn pushed(manifest: &Manifest) -> RecordOp {
+    let content = manifest.content().unwrap();
+    let at = "2026-06-01T00:00:00Z".parse().unwrap();
+    let name = "tools/app".parse().unwrap();
+    let record = ManifestRecord::from_manifest(name, manifest, &content, Some(hold()), at).unwrap();
+    written(Collection::Manifest, manifest_rkey(&manifest.digest), serde_json::to_value(record).unwrap())
+}
+
+pub(crate) fn tagged(tag: &str, manifest: &Manifest) -> RecordOp {
+    let repository = "tools/app".parse().unwrap();
+    let value = json!({
+        "$type": "io.atcr.tag", "repository": repository, "tag": tag, "updatedAt": "2026-06-01T00:00:00Z",
+        "manifestDigest": manifest.digest,
+    });
+    written(Collection::Tag, tag_rkey(&repository, &tag.parse().unwrap()), value)
+}
+
+pub(crate) fn commit(did: Did, number: u64, since: Since, ops: Vec<RecordOp>) -> Event {
+    let rev = Tid::new(1_780_000_000_000_000 + number * 1_000_000, 7);
+    Event::Commit(RepoCommit { did, rev, since, data: None, ops })
+}
+
+pub(crate) struct World {
+    pub(crate) index: Index,
+    router: Router,
+}
+
+/// An answer.
+pub(crate) struct Page {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: String,
+}
+
+impl World {
+    /// Alice has an image for arm64, a bill of materials and a hostile description in `tools/app`, which bob stars.
+    pub(crate) async fn new() -> Self {
+        let index = Index::open("sqlite::memory:").await.unwrap();
+        let repository = "tools/app".parse().unwrap();
+        let page = json!({
+            "$type": "io.atcr.repo.page", "repository": repository, "createdAt": "2026-06-01T00:00:00Z",
+            "updatedAt": "2026-06-01T00:00:00Z",
+            "description": format!("# Tools for gardeners\n\n{SCRIPT} ![pixel](https://tracker.example/p.png) [x](javascript:alert(1))"),
+        });
+        let star = json!({
+            "$type": "io.atcr.sailor.star", "subject": { "did": alice(), "repository": repository },
+            "createdAt": "2026-06-01T00:00:00Z",
+        });
+        let of_alice = vec![
+            pushed(&image()),
+            pushed(&index_manifest()),
+            pushed(&sbom()),
+            tagged("latest", &index_manifest()),
+            tagged("v1", &image()),
+            written(Collection::Page, page_rkey(&repository), page),
+        ];
+        let of_bob = vec![written(Collection::Star, star_rkey(&alice(), &repository), star)];
+        let known = |did: Did, handle: &str| {
+            Event::Identity(IdentityChange {
+                did,
+                handle: Some(handle.parse().unwrap()),
+                pds: Some("https://pds.example".to_owned()),
+                document: None,
+            })
+        };
+        let events = [
+            known(alice(), "alice.example"),
+            known(bob(), "bob.example"),
+            commit(alice(), 1, Since::Nothing, of_alice),
+            commit(bob(), 1, Since::Nothing, of_bob),
+        ];
+        index.apply(&events, None).await.unwrap();
+        let base = "https://registry.example".parse().unwrap();
+        let router = WebUi::new(index.clone(), &base, "Registry of tests").router();
+        Self { index, router }
+    }
+
+    pub(crate) async fn response(&self, path: &str) -> http::Response<Body> {
+        let request = Request::get(path).body(Body::empty()).unwrap();
+        self.router.clone().oneshot(request).await.unwrap()
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Page {
+        let response = self.response(path).await;
+        let (parts, body) = response.into_parts();
+        let body = to_bytes(body, 1 << 20).await.unwrap();
+        Page { status: parts.status, headers: parts.headers, body: String::from_utf8(body.into()).unwrap() }
+    }
+
+    pub(crate) async fn json(&self, path: &str) -> Value {
+        let page = self.get(path).await;
+        assert_eq!(page.status, StatusCode::OK, "{}", page.body);
+        serde_json::from_str(&page.body).unwrap()
+    }
+}
