@@ -7,6 +7,7 @@
 
 use std::fs::File;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::{Any, AnyPool, AssertSqlSafe, Executor as _, Transaction};
@@ -27,7 +28,7 @@ pub(super) struct Database {
     /// SQLite has one writer at a time; one connection waits for itself better than several for each other.
     write: AnyPool,
     /// Held as long as the file is open.
-    _lock: Option<File>,
+    lock: Mutex<Option<File>>,
 }
 
 /// Readers of SQLite keep what they read at the least: the operating system caches the file already.
@@ -46,10 +47,10 @@ impl Database {
             let options: AnyConnectOptions = url.parse().map_err(|_| bad())?;
             let pool =
                 AnyPoolOptions::new().max_connections(POSTGRES_CONNECTIONS).connect_with(options).await?;
-            Self { dialect: Dialect::Postgres, read: pool.clone(), write: pool, _lock: None }
+            Self { dialect: Dialect::Postgres, read: pool.clone(), write: pool, lock: Mutex::default() }
         } else if url == "sqlite::memory:" {
             let pool = sqlite("sqlite::memory:", 1, WRITER_CACHE).await?;
-            Self { dialect: Dialect::Sqlite, read: pool.clone(), write: pool, _lock: None }
+            Self { dialect: Dialect::Sqlite, read: pool.clone(), write: pool, lock: Mutex::default() }
         } else {
             let path =
                 url.strip_prefix("sqlite://").or_else(|| url.strip_prefix("sqlite:")).ok_or_else(bad)?;
@@ -62,9 +63,15 @@ impl Database {
             // The writer first: it is the one that makes the file.
             let write = sqlite(&url, 1, WRITER_CACHE).await?;
             let read = sqlite(&url, READERS, "PRAGMA query_only = ON").await?;
-            Self { dialect: Dialect::Sqlite, read, write, _lock: Some(lock) }
+            Self { dialect: Dialect::Sqlite, read, write, lock: Mutex::new(Some(lock)) }
         };
         schema::migrate(&database).await?;
+        if database.dialect == Dialect::Sqlite {
+            // Whoever held them is gone: the file is one process's.
+            let mut tx = database.begin().await?;
+            run!(tx, "DELETE FROM leases");
+            tx.commit().await?;
+        }
         Ok(database)
     }
 
@@ -79,6 +86,7 @@ impl Database {
     pub(super) async fn close(&self) {
         self.read.close().await;
         self.write.close().await;
+        drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 }
 

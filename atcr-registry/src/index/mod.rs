@@ -108,7 +108,7 @@ impl Index {
         self.0.changes.subscribe()
     }
 
-    /// Closes the database, and lets go of an SQLite file when the last clone is dropped.
+    /// Closes the database for every clone, and lets go of an SQLite file.
     pub async fn close(&self) {
         self.0.database.close().await;
     }

@@ -56,10 +56,10 @@ impl Index {
         Ok(taken > 0)
     }
 
-    /// Gives a piece of work back, if it is held.
-    pub async fn release(&self, name: &str, holder: &str) -> Result<(), IndexError> {
+    /// Gives every piece of work back that somebody holds.
+    pub async fn release(&self, holder: &str) -> Result<(), IndexError> {
         let mut tx = self.database().begin().await?;
-        run!(tx, "DELETE FROM leases WHERE name = $1 AND holder = $2", name, holder);
+        run!(tx, "DELETE FROM leases WHERE holder = $1", holder);
         tx.commit().await?;
         Ok(())
     }

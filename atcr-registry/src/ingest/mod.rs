@@ -216,6 +216,12 @@ impl Ingest {
         }
     }
 
+    /// Lets other replicas go on at once where this one was, after [`Ingest::run`] was dropped. Without it they wait until
+    /// its leases run out, fifteen seconds.
+    pub async fn hand_over(&self) -> Result<(), IndexError> {
+        self.0.index.release(&self.0.holder).await
+    }
+
     /// Reads one repo whole, now.
     pub async fn read_repo(&self, did: &Did) -> Result<(), IngestError> {
         self.0.read_repo(did).await

@@ -17,7 +17,7 @@ use super::{IngestError, Inner, Source, pause};
 use crate::index::{AccountStatus, Collection, Cursor, Event, RecordOp, RepoCommit, Since};
 
 /// A replica that is gone is replaced after this long.
-const LEASE: Duration = Duration::from_secs(30);
+const LEASE: Duration = Duration::from_secs(15);
 /// How often the lease is renewed and the stream is noted as being at work.
 const BEAT: Duration = Duration::from_secs(5);
 /// Messages that are judged at the same time; their order stays.

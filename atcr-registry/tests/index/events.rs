@@ -143,9 +143,9 @@ async fn a_lease_is_one_holders_until_it_runs_out() {
         assert!(index.lease("relay", "a", minute).await.unwrap());
         assert!(!index.lease("relay", "b", minute).await.unwrap());
         assert!(index.lease("relay", "a", minute).await.unwrap());
-        index.release("relay", "b").await.unwrap();
+        index.release("b").await.unwrap();
         assert!(!index.lease("relay", "b", minute).await.unwrap());
-        index.release("relay", "a").await.unwrap();
+        index.release("a").await.unwrap();
         assert!(index.lease("relay", "b", minute).await.unwrap());
     }
 }

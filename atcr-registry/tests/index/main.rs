@@ -5,5 +5,7 @@
 mod databases;
 mod events;
 mod model;
+mod network;
 mod queries;
 mod records;
+mod verify;
