@@ -9,13 +9,12 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Says whether a registry knows a newer version of this program, and how to get it. It is not installed by itself: there is no
 /// signature by which it would know what it installs.
 pub(super) fn update(only: Option<&ServerName>) -> Result<(), HelperError> {
-    let servers = match only {
-        Some(server) => vec![server.clone()],
-        None => {
-            let kept = Store::of_user()?.load()?;
-            let atcr = kept.registries.iter().filter(|(_, accounts)| accounts.is_atcr());
-            atcr.map(|(name, _)| ServerName::parse(name)).collect::<Result<_, _>>()?
-        }
+    let servers = if let Some(server) = only {
+        vec![server.clone()]
+    } else {
+        let kept = Store::of_user()?.load()?;
+        let atcr = kept.registries.iter().filter(|(_, accounts)| accounts.is_atcr());
+        atcr.map(|(name, _)| ServerName::parse(name)).collect::<Result<_, _>>()?
     };
     println!("This is docker-credential-atcr {VERSION}.");
     if servers.is_empty() {
