@@ -8,19 +8,10 @@ pub(super) fn requested(headers: &HeaderMap, etag: &HeaderValue) -> Option<Range
     if headers.get(IF_RANGE).is_some_and(|condition| condition != etag) {
         return None;
     }
-    let (unit, spec) = headers.get(RANGE)?.to_str().ok()?.split_once('=')?;
-    let (first, last) = spec.split_once('-').filter(|_| unit.trim().eq_ignore_ascii_case("bytes"))?;
-    match (first.trim(), last.trim()) {
-        ("", last) => Some(RangeRequest::Last(number(last)?)),
-        (first, "") => Some(RangeRequest::From(number(first)?)),
-        (first, last) => Some(RangeRequest::FromTo(number(first)?, number(last)?)),
+    match *RangeRequest::parse_header(headers.get(RANGE)?.to_str().ok()?)? {
+        [range] => Some(range),
+        _ => None,
     }
-}
-
-/// Digits only; what is too large for the type is past the end of any content.
-fn number(digits: &str) -> Option<u64> {
-    let all = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
-    all.then(|| digits.parse().unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]

@@ -18,7 +18,6 @@ use uuid::Uuid;
 
 use super::call::Call;
 use super::error::{About, ApiError, ErrorCode};
-use super::range;
 
 const OCTET_STREAM: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
@@ -61,7 +60,8 @@ pub(crate) async fn delete(call: &Call, access: &Access, digest: &Digest) -> Res
 /// The ranges that are asked for; `None` when all of the blob is.
 fn ranges(call: &Call, digest: &Digest) -> Result<Option<Vec<RangeRequest>>, ApiError> {
     let of_this_content = call.header(IF_RANGE).is_none_or(|tag| tag == etag(digest));
-    let Some(ranges) = call.header(RANGE).filter(|_| of_this_content).and_then(range::parse) else {
+    let Some(ranges) = call.header(RANGE).filter(|_| of_this_content).and_then(RangeRequest::parse_header)
+    else {
         return Ok(None);
     };
     let limit = call.shared.limits.ranges;

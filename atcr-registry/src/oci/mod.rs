@@ -9,7 +9,6 @@ mod manifests;
 mod page;
 mod path;
 mod ping;
-mod range;
 mod referrers;
 pub(crate) mod router;
 pub(crate) mod session;
