@@ -1,7 +1,7 @@
 //! The PDS of a hold in a service that is there already: `cargo run -p atcr-hold --example embed_pds [data directory]`.
 //!
 //! The service has an account of its own (a did:web), whose records it writes itself; everybody can read them, and
-//! follow them as they are written. No blob storage is in it: that is what `examples/embed.rs` shows.
+//! follow them as they are written. No blob storage is in it: that is what `examples/embed_hold.rs` shows.
 
 use std::error::Error;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! A hold inside a server that has pages of its own: `cargo run -p atcr-hold --example embed [data directory]`.
+//! A hold inside a server that has pages of its own: `cargo run -p atcr-hold --example embed_hold [data directory]`.
 //!
 //! The hold is its host's identity, so it owns `/xrpc/*` and `/.well-known/*` there; everything else is free.
 
