@@ -69,6 +69,17 @@ pub trait BlobStore: Debug + Send + Sync + 'static {
         body: ByteStream,
     ) -> Result<UploadState, StoreError>;
 
+    /// As [`BlobStore::append`], where the client sends the blob in chunks of a size of its own, so that more is likely
+    /// to follow. For stores to which small pieces are a burden.
+    async fn append_chunk(
+        &self,
+        access: &Access,
+        upload: UploadState,
+        body: ByteStream,
+    ) -> Result<UploadState, StoreError> {
+        self.append(access, upload, body).await
+    }
+
     /// Whether the upload can go on: [`StoreError::UploadUnknown`] once it was finished, aborted or swept.
     async fn status(&self, access: &Access, upload: &UploadState) -> Result<(), StoreError>;
 

@@ -154,6 +154,9 @@ open_enum! {
         PartsRecorded = "parts:recorded",
         /// [`GetPartUploadUrlInput::count`] gives the requests of several parts in one call.
         PartsBatch = "parts:batch",
+        /// The hold keeps the beginning of a part until the part is whole: [`GetPartUploadUrlInput::offset`] and
+        /// [`GetPartUploadUrlInput::more`].
+        PartsTail = "parts:tail",
         /// The hold hashes the content and refuses to complete an upload that does not have its digest.
         DigestVerified = "digest:verified",
     }
@@ -197,6 +200,14 @@ pub struct GetPartUploadUrlInput {
     /// atcr, for holds with [`Capability::PartsBatch`]; they may give fewer, and at most 100.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<NonZeroU32>,
+    /// The bytes that will be sent come after so many of this part that the hold keeps. An addition of atcr, for holds
+    /// with [`Capability::PartsTail`]; `size` is that of the whole part up to the end of what is sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offset: Option<u64>,
+    /// The part is not whole with them: the hold keeps what is there, and more is sent later. An addition of atcr, as
+    /// above.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub more: bool,
 }
 
 /// Output of [`GetPartUploadUrl`]: the request to make.

@@ -19,9 +19,9 @@ use uuid::Uuid;
 
 use super::hold_client::{BlobOf, BlobRequest, HoldClient, hold_error, redirect_target};
 use super::hold_locator::HoldLocator;
-use super::hold_upload::{HoldKind, HoldUpload};
+use super::hold_upload::{Begun, HoldKind, HoldUpload};
 use super::names::{self, OwnedRepository};
-use super::part_upload;
+use super::part_upload::{self, Step};
 
 /// Parts begin at this size where the hold does not say, and have at least it.
 const PART_SIZE: u64 = 8 * 1024 * 1024;
@@ -174,8 +174,10 @@ impl BlobStore for HoldBlobStore {
         };
         let output = self.holds.call::<InitiateUpload>(&hold, caller, &input).await?;
         let kind = kind_of(&output, options.size);
-        let batch = output.capabilities.contains(&Capability::PartsBatch);
-        HoldUpload::new(hold, output.upload_id, kind, batch, algorithm).write(0)
+        let can = |capability| output.capabilities.contains(&capability);
+        let (batch, tails) = (can(Capability::PartsBatch), can(Capability::PartsTail));
+        let begun = Begun { kind, batch, tails, size: options.size };
+        HoldUpload::new(hold, output.upload_id, begun, algorithm).write(0)
     }
 
     async fn append(
@@ -184,17 +186,31 @@ impl BlobStore for HoldBlobStore {
         upload: UploadState,
         body: ByteStream,
     ) -> Result<UploadState, StoreError> {
-        let mut session = HoldUpload::read(&upload)?;
-        let sent = part_upload::send(&self.holds, caller(access)?, &mut session, body).await?;
-        session.write(upload.offset + sent)
+        self.add(access, upload, body, false).await
+    }
+
+    async fn append_chunk(
+        &self,
+        access: &Access,
+        upload: UploadState,
+        body: ByteStream,
+    ) -> Result<UploadState, StoreError> {
+        self.add(access, upload, body, true).await
     }
 
     async fn status(&self, access: &Access, upload: &UploadState) -> Result<(), StoreError> {
         let session = HoldUpload::read(upload)?;
         let part_number = NonZeroU32::MIN.saturating_add(session.parts);
         // Asking where the next part goes changes nothing, and fails when there is no such upload.
-        let input =
-            GetPartUploadUrlInput { upload_id: session.upload_id, part_number, size: None, count: None };
+        let upload_id = session.upload_id;
+        let input = GetPartUploadUrlInput {
+            upload_id,
+            part_number,
+            size: None,
+            count: None,
+            offset: None,
+            more: false,
+        };
         self.holds.call::<GetPartUploadUrl>(&session.hold, caller(access)?, &input).await?;
         Ok(())
     }
@@ -205,7 +221,7 @@ impl BlobStore for HoldBlobStore {
         upload: UploadState,
         digest: &Digest,
     ) -> Result<BlobInfo, StoreError> {
-        let session = HoldUpload::read(&upload)?;
+        let mut session = HoldUpload::read(&upload)?;
         let caller = caller(access)?;
         if let Some(hasher) = session.hasher()? {
             if hasher.algorithm() != digest.algorithm() {
@@ -224,6 +240,7 @@ impl BlobStore for HoldBlobStore {
                 });
             }
         }
+        part_upload::end_tail(&self.holds, caller, &mut session).await?;
         let parts = (0..).zip(session.etags);
         let input = CompleteUploadInput {
             upload_id: session.upload_id,
@@ -298,6 +315,19 @@ impl HoldBlobStore {
         let url = self.holds.blob_url(&url, BlobOf { repository: &owned, digest });
         tracing::debug!(%hold, %digest, "sent on to the hold");
         Ok(if takes_the_token_along(&self.registry, &url) { None } else { Some(url) })
+    }
+
+    async fn add(
+        &self,
+        access: &Access,
+        upload: UploadState,
+        body: ByteStream,
+        chunk: bool,
+    ) -> Result<UploadState, StoreError> {
+        let mut session = HoldUpload::read(&upload)?;
+        let step = Step { offset: upload.offset, chunk };
+        let sent = part_upload::send(&self.holds, caller(access)?, &mut session, step, body).await?;
+        session.write(upload.offset + sent)
     }
 
     /// The URL in a hold's answer: a redirect, or JSON with a `url`. `None` when it sent the bytes themselves.

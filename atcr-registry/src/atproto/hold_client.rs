@@ -171,6 +171,11 @@ impl HoldClient {
         }
         match status.as_u16() {
             404 => return Err(StoreError::NotFound(format!("the blob {digest}"))),
+            // An answer to HEAD has no body that could name the error; this one is what a PDS says of a blob that it
+            // does not have.
+            400 if matches!(verb, BlobRequest::Head) => {
+                return Err(StoreError::NotFound(format!("the blob {digest}")));
+            }
             416 => {
                 let size = response.headers().get(header::CONTENT_RANGE).and_then(|v| v.to_str().ok());
                 let size = size.and_then(|v| v.rsplit_once('/')).and_then(|(_, size)| size.parse().ok());

@@ -32,6 +32,28 @@ pub(super) struct HoldUpload {
     /// The last part is shorter than a part that is not the last may be: nothing can be added any more.
     #[serde(rename = "l", default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) ended: bool,
+    /// The hold keeps the beginning of a part until the part is whole.
+    #[serde(rename = "k", default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) tails: bool,
+    /// How many bytes of the next part the hold keeps.
+    #[serde(rename = "t", default, skip_serializing_if = "is_zero")]
+    pub(super) tail: u64,
+    /// The size of the blob, where that is known.
+    #[serde(rename = "z", default, skip_serializing_if = "Option::is_none")]
+    pub(super) size: Option<u64>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+/// What a hold told about itself, and what is known of a blob, when its upload begins.
+pub(super) struct Begun {
+    pub(super) kind: HoldKind,
+    pub(super) batch: bool,
+    pub(super) tails: bool,
+    pub(super) size: Option<u64>,
 }
 
 /// How a hold takes parts.
@@ -69,15 +91,21 @@ impl HoldUpload {
     }
 
     /// A fresh upload.
-    pub(super) fn new(
-        hold: Did,
-        upload_id: UploadId,
-        kind: HoldKind,
-        batch: bool,
-        algorithm: Algorithm,
-    ) -> Self {
-        let mut upload =
-            Self { hold, upload_id, kind, parts: 0, etags: Vec::new(), hash: None, batch, ended: false };
+    pub(super) fn new(hold: Did, upload_id: UploadId, begun: Begun, algorithm: Algorithm) -> Self {
+        let Begun { kind, batch, tails, size } = begun;
+        let mut upload = Self {
+            hold,
+            upload_id,
+            kind,
+            parts: 0,
+            etags: Vec::new(),
+            hash: None,
+            batch,
+            ended: false,
+            tails,
+            tail: 0,
+            size,
+        };
         if kind != HoldKind::Streaming {
             upload.keep_hasher(Some(&Hasher::new(algorithm)));
         }

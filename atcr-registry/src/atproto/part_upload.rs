@@ -27,16 +27,26 @@ const MAX_PARTS: u32 = 10_000;
 /// A part that is not the last one has at least this many bytes (S3).
 const MIN_PART: usize = 5 * 1024 * 1024;
 
+/// A request of the client that brings bytes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Step {
+    /// How many bytes the upload had before.
+    pub(super) offset: u64,
+    /// More is likely to follow.
+    pub(super) chunk: bool,
+}
+
 /// Sends one step's body to the hold, and says how many bytes it had.
 pub(super) async fn send(
     holds: &HoldClient,
     caller: &Did,
     upload: &mut HoldUpload,
+    step: Step,
     body: ByteStream,
 ) -> Result<u64, StoreError> {
     match upload.kind {
         HoldKind::Streaming => stream_part(holds, caller, upload, body).await,
-        HoldKind::Parts(size) => send_parts(holds, caller, upload, size, body).await,
+        HoldKind::Parts(size) => send_parts(holds, caller, upload, size, step, body).await,
     }
 }
 
@@ -64,7 +74,7 @@ async fn stream_part(
     let pieces =
         stream::once(std::future::ready(Ok(first))).chain(body).inspect(move |piece| seen.see(piece));
     let number = upload.parts + 1;
-    let addresses = Addresses::new(holds, caller, upload);
+    let addresses = Addresses::new(holds, caller, upload, None);
     let target = addresses.of(number, None).await?;
     let body = reqwest::Body::wrap_stream(pieces);
     let result = addresses.put(&target, None, body).await.map_err(|failure| failure.into_error(&upload.hold));
@@ -98,12 +108,14 @@ impl Counter {
     }
 }
 
-/// The body in parts of one size, several in flight, the last one shorter.
+/// The body in parts of one size, several in flight. The last one is shorter; where more is likely to follow and it is
+/// too short for a part that is not the last, the hold keeps it, and what follows is added there.
 async fn send_parts(
     holds: &HoldClient,
     caller: &Did,
     upload: &mut HoldUpload,
     size: u32,
+    step: Step,
     body: ByteStream,
 ) -> Result<u64, StoreError> {
     let size = usize::try_from(size).unwrap_or(MIN_PART).max(MIN_PART);
@@ -116,11 +128,17 @@ async fn send_parts(
     });
     let first = upload.parts + 1;
     let (ended, session) = (upload.ended, &*upload);
-    let addresses = &Addresses::new(holds, caller, session);
-    let sent: Vec<(usize, String)> = cut(body, size)
+    let tail = usize::try_from(session.tail).ok().filter(|tail| *tail < size).unwrap_or_default();
+    // Parts that are certain to be whole, where the size of the blob is known.
+    let full = session.size.map(|all| {
+        let left = all.saturating_sub(step.offset.saturating_sub(tail as u64));
+        u32::try_from(left / size as u64).unwrap_or(MAX_PARTS).saturating_add(session.parts)
+    });
+    let addresses = &Addresses::new(holds, caller, session, full);
+    let sent: Vec<Sent> = cut(body, size - tail, size)
         .enumerate()
-        .map(|(at, part)| async move {
-            let part = part?;
+        .map(|(at, bytes)| async move {
+            let bytes = bytes?;
             if ended {
                 return Err(StoreError::Unsupported(
                     "this hold takes a blob in chunks of at least 5 MiB only; use a larger chunk size"
@@ -131,28 +149,68 @@ async fn send_parts(
             if number > MAX_PARTS {
                 return Err(StoreError::TooLarge { limit: u64::from(MAX_PARTS) * size as u64 });
             }
-            let length = part.len();
-            let etag = addresses.send(number, part).await?;
-            Ok((length, etag))
+            let offset = if at == 0 { tail } else { 0 };
+            let (bytes_sent, length) = (bytes.len(), offset + bytes.len());
+            let short = if offset == 0 { step.chunk && length < MIN_PART } else { length < size };
+            let kept = session.tails && short;
+            let piece = Piece { number, offset: offset as u64, more: kept, bytes };
+            let etag = addresses.send(piece).await?;
+            Ok(Sent { bytes: bytes_sent, length, etag: (!kept).then_some(etag) })
         })
         .buffered(PARALLEL_PARTS)
         .try_collect()
         .await?;
-    upload.parts += u32::try_from(sent.len()).map_err(StoreError::internal)?;
-    upload.ended = ended || sent.last().is_some_and(|(length, _)| *length < MIN_PART);
-    let bytes = sent.iter().map(|(length, _)| *length as u64).sum();
-    upload.etags.extend(sent.into_iter().map(|(_, etag)| etag));
+    let Some(last) = sent.last() else { return Ok(0) };
+    upload.tail = if last.etag.is_none() { last.length as u64 } else { 0 };
+    upload.ended = ended || (last.etag.is_some() && last.length < MIN_PART);
+    let bytes = sent.iter().map(|sent| sent.bytes as u64).sum();
+    upload.etags.extend(sent.into_iter().filter_map(|sent| sent.etag));
+    upload.parts = u32::try_from(upload.etags.len()).map_err(StoreError::internal)?;
     upload.keep_hasher(hasher.lock().unwrap_or_else(PoisonError::into_inner).as_ref());
     Ok(bytes)
 }
 
-/// Cuts a body into pieces of exactly `size` bytes, the last one shorter; no bytes give no piece.
+/// A piece that is where it belongs.
+struct Sent {
+    bytes: usize,
+    /// How many bytes the part has with it.
+    length: usize,
+    /// The receipt of the part; `None` while the hold keeps it for more.
+    etag: Option<String>,
+}
+
+/// Makes what the hold keeps the last part.
+pub(super) async fn end_tail(
+    holds: &HoldClient,
+    caller: &Did,
+    upload: &mut HoldUpload,
+) -> Result<(), StoreError> {
+    if upload.tail == 0 {
+        return Ok(());
+    }
+    let number = upload.parts + 1;
+    let piece = Piece { number, offset: upload.tail, more: false, bytes: Bytes::new() };
+    let sent = Addresses::new(holds, caller, upload, None).send(piece).await;
+    let etag = match sent {
+        Ok(etag) => etag,
+        // The upload is being completed, or was: the hold knows its last part. If it does not, that is said there.
+        Err(StoreError::UploadUnknown) => String::new(),
+        Err(error) => return Err(error),
+    };
+    upload.etags.push(etag);
+    (upload.parts, upload.tail) = (number, 0);
+    Ok(())
+}
+
+/// Cuts a body into pieces of exactly `size` bytes, but for the first one, of `first` bytes, and the last one, which is
+/// shorter; no bytes give no piece.
 fn cut(
     body: impl stream::Stream<Item = Result<Bytes, Source>> + Send + Unpin,
+    first: usize,
     size: usize,
 ) -> impl stream::Stream<Item = Result<Bytes, StoreError>> + Send {
-    stream::try_unfold((body, BytesMut::new()), move |(mut body, mut buffer)| async move {
-        while buffer.len() < size {
+    stream::try_unfold((body, BytesMut::new(), first), move |(mut body, mut buffer, wanted)| async move {
+        while buffer.len() < wanted {
             match body.try_next().await.map_err(StoreError::BodyInterrupted)? {
                 Some(piece) => buffer.extend_from_slice(&piece),
                 None => break,
@@ -161,9 +219,20 @@ fn cut(
         if buffer.is_empty() {
             return Ok(None);
         }
-        let part = buffer.split_to(buffer.len().min(size)).freeze();
-        Ok(Some((part, (body, buffer))))
+        let part = buffer.split_to(buffer.len().min(wanted)).freeze();
+        Ok(Some((part, (body, buffer, size))))
     })
+}
+
+/// Bytes of a part.
+#[derive(Debug, Clone)]
+struct Piece {
+    number: u32,
+    /// How many of the part the hold keeps already.
+    offset: u64,
+    /// The hold keeps them too.
+    more: bool,
+    bytes: Bytes,
 }
 
 /// Asks the hold where parts go, for several at once where it can, and sends them there.
@@ -171,6 +240,8 @@ struct Addresses<'a> {
     holds: &'a HoldClient,
     caller: &'a Did,
     upload: &'a HoldUpload,
+    /// The last part that is certain to be whole, where the size of the blob is known.
+    full: Option<u32>,
     /// Given and not yet used.
     known: tokio::sync::Mutex<BTreeMap<u32, PartUploadRequest>>,
 }
@@ -214,8 +285,8 @@ impl PartFailure {
 }
 
 impl<'a> Addresses<'a> {
-    fn new(holds: &'a HoldClient, caller: &'a Did, upload: &'a HoldUpload) -> Self {
-        Self { holds, caller, upload, known: tokio::sync::Mutex::default() }
+    fn new(holds: &'a HoldClient, caller: &'a Did, upload: &'a HoldUpload, full: Option<u32>) -> Self {
+        Self { holds, caller, upload, full, known: tokio::sync::Mutex::default() }
     }
 
     /// Where a part goes.
@@ -225,13 +296,17 @@ impl<'a> Addresses<'a> {
         if let Some(request) = known.remove(&number) {
             return Ok(request);
         }
-        let part_number =
-            NonZeroU32::new(number).ok_or_else(|| StoreError::internal("parts are counted from 1"))?;
         let several = self.upload.batch && self.upload.kind != HoldKind::Streaming;
-        let count = several.then_some(AT_ONCE);
-        let upload_id = self.upload.upload_id.clone();
-        let input = GetPartUploadUrlInput { upload_id, part_number, size: size.filter(|_| !several), count };
-        let answer = self.holds.call::<GetPartUploadUrl>(&self.upload.hold, self.caller, &input).await?;
+        let (count, size) = match self.full {
+            _ if !several => (None, size),
+            // How many parts there will be is not known.
+            None => (Some(AT_ONCE), None),
+            Some(full) => {
+                let whole = NonZeroU32::new((full + 1).saturating_sub(number));
+                (whole.map(|whole| whole.min(AT_ONCE)), size)
+            }
+        };
+        let answer = self.ask(number, size, count, None).await?;
         for (number, request) in (number + 1..).zip(answer.following).take(AT_ONCE.get() as usize) {
             known.insert(number, request);
         }
@@ -239,13 +314,45 @@ impl<'a> Addresses<'a> {
         Ok(PartUploadRequest { url, method, headers, etag })
     }
 
-    /// Sends a part, again by a new address where that may help, and gives the storage's receipt.
-    async fn send(&self, number: u32, part: Bytes) -> Result<String, StoreError> {
-        let length = part.len() as u64;
+    /// Where a piece goes that is less than a part.
+    async fn of_piece(&self, piece: &Piece) -> Result<PartUploadRequest, StoreError> {
+        let size = piece.offset + piece.bytes.len() as u64;
+        let answer = self.ask(piece.number, Some(size), None, Some(piece)).await?;
+        let GetPartUploadUrlOutput { url, method, headers, etag, .. } = answer;
+        Ok(PartUploadRequest { url, method, headers, etag })
+    }
+
+    async fn ask(
+        &self,
+        number: u32,
+        size: Option<u64>,
+        count: Option<NonZeroU32>,
+        piece: Option<&Piece>,
+    ) -> Result<GetPartUploadUrlOutput, StoreError> {
+        let part_number =
+            NonZeroU32::new(number).ok_or_else(|| StoreError::internal("parts are counted from 1"))?;
+        let input = GetPartUploadUrlInput {
+            upload_id: self.upload.upload_id.clone(),
+            part_number,
+            size,
+            count,
+            offset: piece.map(|piece| piece.offset),
+            more: piece.is_some_and(|piece| piece.more),
+        };
+        self.holds.call::<GetPartUploadUrl>(&self.upload.hold, self.caller, &input).await
+    }
+
+    /// Sends a part or a piece of one, again by a new address where that may help, and gives the storage's receipt.
+    async fn send(&self, piece: Piece) -> Result<String, StoreError> {
+        let (number, length) = (piece.number, piece.bytes.len() as u64);
         let mut attempt = 1;
         loop {
-            let target = self.of(number, Some(length)).await?;
-            match self.put(&target, Some(length), part.clone().into()).await {
+            let target = if piece.more || piece.offset > 0 {
+                self.of_piece(&piece).await?
+            } else {
+                self.of(number, Some(length)).await?
+            };
+            match self.put(&target, Some(length), piece.bytes.clone().into()).await {
                 Ok(etag) => return Ok(etag),
                 Err(failure) if attempt < ATTEMPTS && failure.may_pass() => {
                     // What was given with an address that is over is over as well.
@@ -306,15 +413,18 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_is_cut_into_equal_parts_whatever_its_pieces_are() {
-        for (pieces, expected) in [
-            (vec![], vec![]),
-            (vec![3, 4], vec![5, 2]),
-            (vec![5], vec![5]),
-            (vec![12], vec![5, 5, 2]),
-            (vec![1; 11], vec![5, 5, 1]),
+        for (first, pieces, expected) in [
+            (5, vec![], vec![]),
+            (5, vec![3, 4], vec![5, 2]),
+            (5, vec![5], vec![5]),
+            (5, vec![12], vec![5, 5, 2]),
+            (5, vec![1; 11], vec![5, 5, 1]),
+            (2, vec![1; 11], vec![2, 5, 4]),
+            (2, vec![1], vec![1]),
         ] {
             let body = stream::iter(pieces.into_iter().map(|n| Ok::<_, Source>(Bytes::from(vec![7; n]))));
-            let parts: Vec<usize> = cut(body, 5).map_ok(|part| part.len()).try_collect().await.unwrap();
+            let parts: Vec<usize> =
+                cut(body, first, 5).map_ok(|part| part.len()).try_collect().await.unwrap();
             assert_eq!(parts, expected);
         }
     }

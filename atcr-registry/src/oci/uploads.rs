@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use atcr_core::blob_store::{BeginUpload, BlobInfo, UploadState};
-use atcr_core::oci::{Algorithm, Digest, DigestError, RepositoryName};
+use atcr_core::oci::{Algorithm, ByteRange, Digest, DigestError, RepositoryName};
 use atcr_core::{Access, BlobStore, StoreError};
 use axum::response::Response;
 use http::header::{CONTENT_RANGE, LOCATION, RANGE};
@@ -14,7 +14,6 @@ use super::blobs::{content_digest, insert, status};
 use super::body::RequestBody;
 use super::call::Call;
 use super::error::{About, ApiError, ErrorCode};
-use super::range::parse_content_range;
 use super::session::Session;
 
 const UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
@@ -124,7 +123,7 @@ pub(crate) async fn append(
     body: RequestBody,
 ) -> Result<Response, ApiError> {
     let session = open(call, access, token)?;
-    let session = receive(call, access, session, body).await?;
+    let session = receive(call, access, session, body, Step::Patch).await?;
     Ok(in_progress(call, access, &session, StatusCode::ACCEPTED))
 }
 
@@ -142,7 +141,7 @@ pub(crate) async fn finish(
     let digest: Digest = digest.parse().map_err(digest_error)?;
     let mut session = open(call, access, token)?;
     if !body.is_empty() {
-        session = receive(call, access, session, body).await?;
+        session = receive(call, access, session, body, Step::Put).await?;
     }
     let info = call.shared.blobs.finish(access, session.upload, &digest).await.map_err(error)?;
     Ok(created(access, &info))
@@ -166,16 +165,26 @@ fn open(call: &Call, access: &Access, token: &str) -> Result<Session, ApiError> 
     call.shared.sessions.open(token, access, call.shared.now()).map_err(error)
 }
 
+/// What brings a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Patch,
+    Put,
+}
+
 /// Adds a body to the upload. When it fails the session stays what it was, and so does the client's token.
 async fn receive(
     call: &Call,
     access: &Access,
     session: Session,
     mut body: RequestBody,
+    step: Step,
 ) -> Result<Session, ApiError> {
     let blobs = &call.shared.blobs;
+    // Who sends all of a blob in one PATCH streams it, without a length.
+    let chunk = step == Step::Patch && (body.length().is_some() || call.header(CONTENT_RANGE).is_some());
     if let Some(value) = call.header(CONTENT_RANGE).filter(|_| !body.is_empty()) {
-        let range = parse_content_range(value).ok_or_else(|| {
+        let range = ByteRange::parse_content_range(value).ok_or_else(|| {
             let message = format!("Content-Range: {value:?} is not a range such as 0-1023");
             ApiError::bad_request(ErrorCode::BlobUploadInvalid, message)
         })?;
@@ -194,8 +203,13 @@ async fn receive(
         return Ok(session);
     }
     let _slot = call.upload_slot(access)?;
-    let upload = blobs.append(access, session.upload, body.into_stream()).await.map_err(error)?;
-    Ok(Session { id: session.id, upload })
+    let body = body.into_stream();
+    let upload = if chunk {
+        blobs.append_chunk(access, session.upload, body).await
+    } else {
+        blobs.append(access, session.upload, body).await
+    };
+    Ok(Session { id: session.id, upload: upload.map_err(error)? })
 }
 
 fn out_of_order(call: &Call, access: &Access, session: &Session, start: u64) -> ApiError {
