@@ -88,6 +88,9 @@ pub struct VerifiedServiceToken {
     pub method: Option<String>,
     /// When it expires, in seconds since 1970.
     pub expires_at: i64,
+    /// What tells it from every other token, where it has a `jti`: a hash of issuer, `jti` and method. A service of
+    /// several processes can keep it where all of them look, so that a token is used once among them.
+    pub replay_key: Option<[u8; 32]>,
 }
 
 impl VerifiedServiceToken {
@@ -193,13 +196,20 @@ impl ServiceAuthVerifier {
         let issuer = issuer(&claims.iss)?;
         self.check_signature(&issuer, &header.alg, &parts).await?;
         // Every use is remembered, so that a method with a stricter policy sees it.
-        if let Some(jti) = &claims.jti {
-            let seen = self.used.entry(replay_key(&issuer, jti, claims.lxm.as_deref())).or_insert(()).await;
+        let replay_key = claims.jti.as_deref().map(|jti| replay_key(&issuer, jti, claims.lxm.as_deref()));
+        if let Some(key) = replay_key {
+            let seen = self.used.entry(key).or_insert(()).await;
             if replay == Replay::Refuse && !seen.is_fresh() {
                 return Err(ServiceAuthError::JwtReplayed);
             }
         }
-        Ok(VerifiedServiceToken { issuer, subject: claims.sub, method: claims.lxm, expires_at: claims.exp })
+        Ok(VerifiedServiceToken {
+            issuer,
+            subject: claims.sub,
+            method: claims.lxm,
+            expires_at: claims.exp,
+            replay_key,
+        })
     }
 
     fn check_audience(&self, audience: &str) -> Result<(), ServiceAuthError> {
