@@ -52,7 +52,10 @@ impl Standing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use atcr_core::records::Permission;
+    use crate::access::legacy::granted;
+    use atcr_core::records::{LegacyCrewRecord, Permission};
+    use atcr_core::syntax::{Did, Handle};
+    use serde_json::json;
 
     #[test]
     fn the_matrix_of_2026() {
@@ -78,6 +81,63 @@ mod tests {
                 assert_eq!(who.may(Action::Write, public), write, "{who:?}");
                 assert_eq!(who.may(Action::Administer, public), administer, "{who:?}");
             }
+        }
+    }
+
+    /// Records in the owner's repo, as holds of 2025 had them.
+    #[test]
+    fn the_matrix_of_2025() {
+        const NOW: i64 = 1_800_000_000;
+        let member: Did = "did:plc:bob".parse().unwrap();
+        let handle: Handle = "bob.team.example.com".parse().unwrap();
+        let table = [
+            // the record, what is known of the handle, read private, write
+            (json!({"member": "did:plc:bob", "role": "owner"}), true, true, true),
+            (json!({"member": "did:plc:bob", "role": "write"}), true, true, true),
+            (json!({"member": "did:plc:bob", "role": "read"}), true, true, false),
+            (json!({"member": "did:plc:bob", "role": "write"}), false, true, true),
+            (json!({"member": "did:plc:bob", "role": "admin"}), true, false, false),
+            (json!({"member": "did:plc:bob", "role": "unheard"}), true, false, false),
+            (json!({"member": "did:plc:carol", "role": "write"}), true, false, false),
+            (json!({"memberPattern": "*", "role": "write"}), true, true, true),
+            (json!({"memberPattern": "*.team.*", "role": "read"}), true, true, false),
+            (json!({"memberPattern": "*.other.com", "role": "write"}), true, false, false),
+            // Whose handle is not known is not meant by any pattern.
+            (json!({"memberPattern": "*", "role": "write"}), false, false, false),
+            // Neither, or both.
+            (json!({"role": "write"}), true, false, false),
+            (json!({"member": "did:plc:bob", "memberPattern": "*", "role": "write"}), true, false, false),
+            (
+                json!({"member": "did:plc:bob", "role": "write", "expiresAt": "2027-01-15T08:00:01Z"}),
+                true,
+                true,
+                true,
+            ),
+            (
+                json!({"member": "did:plc:bob", "role": "write", "expiresAt": "2027-01-15T08:00:00Z"}),
+                true,
+                false,
+                false,
+            ),
+            (
+                json!({"member": "did:plc:bob", "role": "write", "expiresAt": "2025-01-01T00:00:00Z"}),
+                true,
+                false,
+                false,
+            ),
+            // An end that cannot be read is none that lies ahead.
+            (json!({"member": "did:plc:bob", "role": "write", "expiresAt": "one day"}), true, false, false),
+        ];
+        for (mut record, known, read, write) in table {
+            record["$type"] = "io.atcr.hold.crew".into();
+            record["hold"] = "at://did:plc:alice/io.atcr.hold/hold.example.com".into();
+            record["createdAt"] = "2025-01-01T00:00:00Z".into();
+            let records: Vec<LegacyCrewRecord> = serde_json::from_value(record.clone()).into_iter().collect();
+            let granted = granted(&records, &member, known.then_some(&handle), NOW);
+            let who = granted.map_or(Standing::Stranger, Standing::Crew);
+            assert_eq!(who.may(Action::Read, false), read, "{record}");
+            assert_eq!(who.may(Action::Write, false), write, "{record}");
+            assert!(who.may(Action::Read, true) && !who.may(Action::Administer, true), "{record}");
         }
     }
 }
