@@ -6,7 +6,7 @@ use sqlx::{AssertSqlSafe, SqlitePool};
 
 /// Everything a hold knows that is not in its repo, in the order in which it was added. Times are seconds since 1970.
 /// `PRAGMA user_version` counts the steps that a database has.
-const SCHEMA: &[&str] = &[FIRST, CLAIMS, VERIFICATION];
+const SCHEMA: &[&str] = &[FIRST, CLAIMS, VERIFICATION, UPKEEP];
 
 const FIRST: &str = "
 create table if not exists meta (
@@ -132,6 +132,37 @@ create table superseded (object_key text primary key) without rowid;
 create index claims_owner on claims (owner, digest);
 create index uploads_uploader on uploads (uploader);
 create index uploads_storage on uploads (storage_upload);
+";
+
+const UPKEEP: &str = "
+-- Service tokens that are good for one call and were shown.
+create table used_tokens (
+    key blob primary key,
+    expires integer not null
+) without rowid;
+create index used_tokens_expires on used_tokens (expires);
+
+-- Blobs that the scrub that goes on has hashed.
+create table scrubbed (
+    digest text primary key,
+    -- what is wrong with it; null when nothing is
+    finding text
+) without rowid;
+
+-- Blobs on their way to another storage, and those that are there.
+create table migrated (
+    -- the name of that storage
+    target text not null,
+    digest text not null,
+    -- the upload there
+    storage_upload text not null,
+    -- empty until the bytes were hashed and are there
+    object_key text not null,
+    size integer not null,
+    -- the object has its last key
+    placed integer not null default 0,
+    primary key (target, digest)
+) without rowid;
 ";
 
 /// Opens the hold's own database.

@@ -17,12 +17,12 @@ use futures_util::stream::BoxStream;
 use sqlx::SqlitePool;
 use url::Url;
 
-use crate::access::{Roster, Tiers, Tokens};
+use crate::access::{LegacyCrew, OldCrew, Roster, Tiers, Tokens};
 use crate::identity::{self, Address, HoldIdentity, IdentityError, IdentityMethod, PlcAccount};
 use crate::repo::{CaptainSettings, HoldRepo};
 use crate::signed_url::UrlSigner;
 use crate::storage::{FilesystemStorage, ObjectStorage};
-use crate::uploads::{Swept, UploadError, UploadLimits, Uploads, Verification};
+use crate::uploads::{Swept, UNUSED, UploadError, UploadLimits, Uploads, Verification};
 use crate::{HoldError, database, xrpc};
 
 /// How often [`Hold::maintain`] sweeps.
@@ -32,10 +32,10 @@ const NOTICE_EVERY: Duration = Duration::from_millis(500);
 /// How long after a failed look at the directory the next one comes; it doubles each time, up to the second figure.
 const SETTLE_AGAIN: Duration = Duration::from_secs(1);
 const SETTLE_AGAIN_MAX: Duration = Duration::from_secs(10 * 60);
+/// What the hold knows besides its repo, in the data directory.
+pub(crate) const DATABASE: &str = "hold.db";
 /// The repo, in the data directory.
 const REPO_FILE: &str = "repo.db";
-/// How long files of the hold's own repo are kept that no record refers to, in seconds.
-const UNUSED_FILES: i64 = 24 * 3600;
 
 /// What a hold is made of.
 #[derive(Debug, Clone)]
@@ -59,6 +59,9 @@ pub struct HoldConfig {
     pub allow_all_crew: bool,
     /// Where the storage is, for the captain record. Default: not said.
     pub region: Option<String>,
+    /// Whether the crew records count that stand in the owner's repo in the shape of 2025, and how they are read.
+    /// Default: they do not.
+    pub legacy_crew: Option<LegacyCrew>,
     /// The largest blob in bytes. Default: no limit.
     pub max_blob_size: Option<u64>,
     /// When blobs are verified that did not come through the hold. Default: in the background.
@@ -93,6 +96,7 @@ impl HoldConfig {
             public: false,
             allow_all_crew: false,
             region: None,
+            legacy_crew: None,
             max_blob_size: None,
             verification: Verification::default(),
             tiers: Tiers::default(),
@@ -179,7 +183,7 @@ impl Hold {
         let public_key = key.public_key();
         let document = address.document(&did, &public_key)?;
         let identity = HoldIdentity::new(did.clone(), address, document);
-        let pool = database::open(&directory.join("hold.db")).await?;
+        let pool = database::open(&directory.join(DATABASE)).await?;
         let storage = match config.storage {
             Some(storage) => storage,
             None => Arc::new(FilesystemStorage::open(directory.join("storage")).await?),
@@ -189,8 +193,10 @@ impl Hold {
             silence: config.silence,
             idle: config.upload_idle,
         };
-        let uploads =
-            Uploads::open(storage, pool.clone(), config.clock.clone(), limits, config.verification).await?;
+        let uploads = {
+            let (tails, clock) = (directory.join("tails"), config.clock.clone());
+            Uploads::open(storage, pool.clone(), tails, clock, limits, config.verification).await?
+        };
         if !config.replicas {
             uploads.free_all().await?;
         }
@@ -220,8 +226,12 @@ impl Hold {
         repo.sync_captain(&settings).await?;
         repo.refresh_index().await?;
 
-        let roster = Roster::new(repo.clone(), config.owner, config.tiers);
-        let tokens = Tokens::new(did, resolver, config.clock.clone(), roster.clone());
+        let old_crew = config.legacy_crew.map(|source| {
+            let url = identity.public_url().clone();
+            OldCrew::new(source, config.owner.clone(), did.clone(), url, config.clock.clone())
+        });
+        let roster = Roster::new(repo.clone(), config.owner, config.tiers, old_crew);
+        let tokens = Tokens::new(did, resolver, config.clock.clone(), roster.clone(), pool.clone());
         let files = DirectoryBlobs::open(directory.join("files")).await?;
         let files = Blobs::new(Arc::new(files), DEFAULT_BLOB_LIMIT);
         let pds = Server::new(repos, files.clone(), Arc::new(identity.clone()), Arc::new(tokens.clone()))
@@ -285,7 +295,7 @@ impl Hold {
             UploadError::Storage(error) => error.into(),
             error => HoldError::Maintenance(error.into()),
         })?;
-        let before = self.inner.clock.unix().saturating_sub(UNUSED_FILES);
+        let before = self.inner.clock.unix().saturating_sub(UNUSED);
         let before = jiff::Timestamp::from_second(before).unwrap_or_default().into();
         let files = self.inner.files.sweep(self.repos(), before).await;
         files.map_err(|error| HoldError::Maintenance(error.into()))?;

@@ -29,7 +29,7 @@
 //! # }
 //! ```
 //!
-//! `examples/embed.rs` puts a hold into a server that does other things too.
+//! `examples/embed_hold.rs` puts a hold into a server that does other things too.
 //!
 //! # What it answers
 //!
@@ -60,10 +60,11 @@ pub mod identity;
 mod repo;
 mod signed_url;
 pub mod storage;
+pub mod upkeep;
 mod uploads;
 mod xrpc;
 
-pub use access::{Tier, Tiers, TiersError};
+pub use access::{LegacyCrew, Tier, Tiers, TiersError};
 pub use error::HoldError;
 pub use hold::{Hold, HoldConfig, export_repo};
 pub use uploads::{Swept, Verification, Verify};

@@ -126,6 +126,14 @@ impl<'a> Client<'a> {
         etag.expect("an ETag")
     }
 
+    /// Whether everybody sees the blob.
+    pub(crate) async fn is_public(&self, blob: &Blob) -> bool {
+        let mut url = self.hold.url.join("/xrpc/com.atproto.sync.getBlob").unwrap();
+        url.query_pairs_mut().append_pair("did", &self.audience).append_pair("cid", &blob.digest.to_string());
+        let request = self.egress.request(Method::HEAD, url).unwrap();
+        self.egress.send(request).await.unwrap().status().is_success()
+    }
+
     /// Uploads through the hold.
     pub(crate) async fn upload(&self, blob: &Blob) -> Took {
         let began = Instant::now();

@@ -10,11 +10,12 @@ use atcr_core::crypto::{Curve, SigningKey};
 use atcr_core::did_resolver::{DidDocument, StaticResolver};
 use atcr_core::syntax::Did;
 use atcr_hold::storage::{ObjectStorage, S3Storage};
-use atcr_hold::{Hold, HoldConfig};
+use atcr_hold::{Hold, HoldConfig, Verify};
 use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, TcpStream};
 use url::Url;
 
+use crate::Verified;
 use crate::storage::Bucket;
 
 /// The first argument of the process that is the hold.
@@ -28,6 +29,7 @@ struct Role {
     directory: PathBuf,
     owner_key: [u8; 32],
     bucket: Option<Bucket>,
+    verify: Verified,
 }
 
 /// Is the hold, until it is killed.
@@ -43,6 +45,11 @@ pub(crate) async fn run(role: &str) {
     let public_url = format!("http://127.0.0.1:{}", role.port).parse().unwrap();
     let mut config = HoldConfig::new(public_url, role.directory, owner);
     config.public = true;
+    config.verification.when = match role.verify {
+        Verified::Sync => Verify::Sync,
+        Verified::Background => Verify::Background,
+        Verified::Trust => Verify::Trust,
+    };
     if let Some(bucket) = role.bucket {
         let storage: Arc<dyn ObjectStorage> = Arc::new(S3Storage::open(bucket.config()).await);
         config.storage = Some(storage);
@@ -63,11 +70,11 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    pub(crate) async fn start(directory: &Path, bucket: Option<Bucket>) -> Self {
+    pub(crate) async fn start(directory: &Path, bucket: Option<Bucket>, verify: Verified) -> Self {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let owner_key = SigningKey::generate(Curve::K256).unwrap();
         let directory = directory.join("hold");
-        let role = Role { port, directory, owner_key: owner_key.to_bytes(), bucket };
+        let role = Role { port, directory, owner_key: owner_key.to_bytes(), bucket, verify };
         let child = Command::new(std::env::current_exe().unwrap())
             .args([ROLE, &serde_json::to_string(&role).unwrap()])
             .spawn()

@@ -15,6 +15,7 @@ mod tasks;
 use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
+use serde::{Deserialize, Serialize};
 
 use crate::report::Report;
 use crate::storage::BackEnd;
@@ -46,6 +47,9 @@ struct Options {
     /// The size of the large blob whose commit is timed, in MiB.
     #[arg(long, value_name = "MIB", default_value_t = 5120)]
     large: u64,
+    /// When the hold reads back what went to the bucket directly.
+    #[arg(long, value_enum, default_value_t = Verified::Background)]
+    verify: Verified,
     /// How many uploads there are at once while memory is watched, of 16 MiB each.
     #[arg(long, default_value_t = 100)]
     uploads: usize,
@@ -73,6 +77,17 @@ struct Options {
     /// What cargo says to every benchmark.
     #[arg(long, hide = true)]
     bench: bool,
+}
+
+/// When blobs are verified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+enum Verified {
+    /// Before an upload is acknowledged.
+    Sync,
+    /// Afterwards, at the cost of what is measured meanwhile.
+    Background,
+    /// Never.
+    Trust,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

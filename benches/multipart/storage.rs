@@ -96,7 +96,7 @@ impl World {
                 part_size,
             }),
         };
-        let hold = Process::start(directory.path(), bucket.clone()).await;
+        let hold = Process::start(directory.path(), bucket.clone(), options.verify).await;
         Self { back_end, bucket, server, hold, _directory: directory }
     }
 

@@ -119,6 +119,12 @@ async fn redirects(options: &Options, world: &World, report: &mut Report) {
             stream.by_ref().take(length).read_to_end(&mut Vec::new()).unwrap();
         }
     };
+    // Others than the uploader see it once it is verified.
+    let waiting = Instant::now();
+    while !client.is_public(&blob).await {
+        assert!(waiting.elapsed() < Duration::from_secs(60), "the blob was not verified within a minute");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     let threads = options.parallel;
     let before = world.hold.cpu();
     let began = Instant::now();

@@ -6,7 +6,7 @@ use atcr_core::records::{CaptainRecord, CrewRecord, Permissions, Record, Role};
 use atcr_core::syntax::{Did, RecordKey};
 use tokio::sync::{Mutex, watch};
 
-use super::{Standing, Tier, Tiers};
+use super::{OldCrew, Standing, Tier, Tiers};
 use crate::HoldError;
 use crate::repo::{Changes, HoldRepo, captain_rkey};
 
@@ -19,6 +19,7 @@ pub(crate) struct Roster {
     tiers: Arc<Tiers>,
     newest: watch::Receiver<u64>,
     known: Arc<Mutex<Known>>,
+    old_crew: Option<OldCrew>,
 }
 
 #[derive(Default)]
@@ -62,9 +63,9 @@ impl Known {
 }
 
 impl Roster {
-    pub(crate) fn new(repo: HoldRepo, owner: Did, tiers: Tiers) -> Self {
+    pub(crate) fn new(repo: HoldRepo, owner: Did, tiers: Tiers, old_crew: Option<OldCrew>) -> Self {
         let newest = repo.repos().subscribe();
-        Self { repo, owner, tiers: Arc::new(tiers), newest, known: Arc::default() }
+        Self { repo, owner, tiers: Arc::new(tiers), newest, known: Arc::default(), old_crew }
     }
 
     /// Follows the repo up to now. When that fails nobody gets in on what was true before.
@@ -105,9 +106,19 @@ impl Roster {
     /// What an account is to the hold.
     pub(crate) async fn standing(&self, caller: Option<&Did>) -> Result<Standing, HoldError> {
         let Some(caller) = caller else { return Ok(Standing::Anonymous) };
-        let mut known = self.known.lock().await;
-        self.refresh(&mut known).await?;
-        Ok(self.standing_in(&known, caller))
+        let standing = {
+            let mut known = self.known.lock().await;
+            self.refresh(&mut known).await?;
+            self.standing_in(&known, caller)
+        };
+        // What the hold's own repo says prevails.
+        if standing == Standing::Stranger
+            && let Some(old_crew) = &self.old_crew
+            && let Some(permissions) = old_crew.permissions(caller).await
+        {
+            return Ok(Standing::Crew(permissions));
+        }
+        Ok(standing)
     }
 
     /// Whether anyone may read.

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use atcr_auth::service_auth::ServiceAuthConfig;
-use atcr_auth::service_auth::ServiceAuthError;
+use atcr_auth::service_auth::{ServiceAuthError, VerifiedServiceToken};
 use atcr_auth::{Clock, ServiceAuthVerifier};
 use atcr_core::records::{CaptainRecord, Record as _};
 use atcr_core::syntax::{Did, Nsid};
@@ -12,8 +12,12 @@ use atcr_pds::xrpc::{Caller, XrpcAuth, XrpcError};
 use http::header::AUTHORIZATION;
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
+use sqlx::SqlitePool;
 
 use super::{Action, Roster, Standing};
+
+/// How long a used token is remembered after its end, in seconds: longer than clocks may differ.
+const KEPT: i64 = 300;
 
 /// Learns from service tokens who calls.
 #[derive(Clone)]
@@ -21,6 +25,8 @@ pub(crate) struct Tokens {
     verifier: ServiceAuthVerifier,
     roster: Roster,
     hold: Did,
+    pool: SqlitePool,
+    clock: Clock,
 }
 
 /// Whether a token may be shown again.
@@ -33,9 +39,26 @@ pub(crate) enum Use {
 }
 
 impl Tokens {
-    pub(crate) fn new(hold: Did, resolver: Arc<dyn DidResolver>, clock: Clock, roster: Roster) -> Self {
-        let verifier = ServiceAuthVerifier::new(ServiceAuthConfig::hold(hold.clone()), resolver, clock);
-        Self { verifier, roster, hold }
+    pub(crate) fn new(
+        hold: Did,
+        resolver: Arc<dyn DidResolver>,
+        clock: Clock,
+        roster: Roster,
+        pool: SqlitePool,
+    ) -> Self {
+        let verifier =
+            ServiceAuthVerifier::new(ServiceAuthConfig::hold(hold.clone()), resolver, clock.clone());
+        Self { verifier, roster, hold, pool, clock }
+    }
+
+    /// Notes that a token was used, where replicas and the process after a restart look too. False when it was.
+    async fn first_use(&self, token: &VerifiedServiceToken) -> Result<bool, sqlx::Error> {
+        let Some(key) = token.replay_key else { return Ok(true) };
+        let forgotten = sqlx::query("delete from used_tokens where expires < ?");
+        forgotten.bind(self.clock.unix().saturating_sub(KEPT)).execute(&self.pool).await?;
+        let used = sqlx::query("insert or ignore into used_tokens (key, expires) values (?, ?)");
+        let used = used.bind(key.as_slice()).bind(token.expires_at).execute(&self.pool).await?;
+        Ok(used.rows_affected() == 1)
     }
 
     /// The account that calls `method`.
@@ -54,7 +77,12 @@ impl Tokens {
             .ok_or_else(missing)?;
         let verified = match how {
             Use::Repeatable => self.verifier.verify(token.trim(), method).await,
-            Use::Once => self.verifier.verify_once(token.trim(), method).await,
+            Use::Once => match self.verifier.verify_once(token.trim(), method).await {
+                Ok(verified) if !self.first_use(&verified).await.map_err(XrpcError::internal)? => {
+                    Err(ServiceAuthError::JwtReplayed)
+                }
+                verified => verified,
+            },
         };
         verified.map(|token| token.issuer).map_err(|error| refusal(&error))
     }

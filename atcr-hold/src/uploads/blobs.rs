@@ -27,10 +27,39 @@ pub(crate) struct Found {
     key: ObjectKey,
 }
 
+/// Whether the storage is asked for a blob that the database has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trust {
+    /// It is: whoever wants to know whether a blob must be sent again learns the truth.
+    Storage,
+    /// It is not, where clients are sent to the storage, which tells them. What the database has of the blob may be a
+    /// second old, if another process changed it.
+    Database,
+}
+
 impl Uploads {
     /// Where the bytes of a blob are: where the database says, else where distribution's layout has them, so that an
     /// existing directory or bucket is read as it is.
-    async fn locate(&self, digest: &Digest) -> Result<Option<(ObjectKey, u64)>, UploadError> {
+    async fn locate(&self, digest: &Digest, trust: Trust) -> Result<Option<(ObjectKey, u64)>, UploadError> {
+        if trust == Trust::Storage || !self.storage.capabilities().presign {
+            return self.locate_surely(digest).await;
+        }
+        let now = self.clock.unix();
+        if let Some(place) = self.places.place(digest, now) {
+            return Ok(Some(place));
+        }
+        let look = self.places.look(now);
+        let place = match self.ledger.blob(digest).await? {
+            Some(place) => Some(place),
+            None => self.locate_unlisted(digest).await?,
+        };
+        if let Some(place) = &place {
+            self.places.found(look, digest, place);
+        }
+        Ok(place)
+    }
+
+    async fn locate_surely(&self, digest: &Digest) -> Result<Option<(ObjectKey, u64)>, UploadError> {
         if let Some((key, size)) = self.ledger.blob(digest).await? {
             let stored = self.storage.stat(&key).await?;
             if stored == Some(size) {
@@ -39,6 +68,11 @@ impl Uploads {
             tracing::error!(%digest, %key, size, ?stored, "a blob is not in the storage as it was put there");
             return Ok(None);
         }
+        self.locate_unlisted(digest).await
+    }
+
+    /// Where a blob is that the database does not have.
+    async fn locate_unlisted(&self, digest: &Digest) -> Result<Option<(ObjectKey, u64)>, UploadError> {
         let key = ObjectKey::of_blob(digest);
         let Some(size) = self.storage.stat(&key).await? else { return Ok(None) };
         Ok(if self.ledger.is_quarantined(&key).await? { None } else { Some((key, size)) })
@@ -46,7 +80,7 @@ impl Uploads {
 
     /// Looks for a blob that everybody sees.
     pub(crate) async fn find(&self, digest: &Digest) -> Result<Option<Blob>, UploadError> {
-        Ok(self.locate(digest).await?.map(|(_, size)| Blob { digest: *digest, size }))
+        Ok(self.locate_surely(digest).await?.map(|(_, size)| Blob { digest: *digest, size }))
     }
 
     /// Looks for a blob as an account sees it: one that it uploaded is there for it before it is verified.
@@ -57,9 +91,10 @@ impl Uploads {
         &self,
         digest: &Digest,
         caller: Option<&Did>,
+        trust: Trust,
     ) -> Result<Option<Found>, UploadError> {
         let found = |(key, size), verified| Found { blob: Blob { digest: *digest, size }, verified, key };
-        if let Some(place) = self.locate(digest).await? {
+        if let Some(place) = self.locate(digest, trust).await? {
             return Ok(Some(found(place, true)));
         }
         let Some(caller) = caller else { return Ok(None) };

@@ -24,6 +24,8 @@ pub(super) struct PartIntake {
 pub(super) enum Room {
     /// The blob may have `limit` bytes, and this part `left` of them.
     Blob { left: u64, limit: u64 },
+    /// A part of which the hold keeps pieces may have `limit` bytes, and this piece `left` of them.
+    Part { left: u64, limit: u64 },
     /// The uploader stores `used` of `allowed` bytes without this part.
     Quota { used: u64, allowed: u64 },
 }
@@ -31,7 +33,7 @@ pub(super) enum Room {
 impl Room {
     fn left(self) -> u64 {
         match self {
-            Self::Blob { left, .. } => left,
+            Self::Blob { left, .. } | Self::Part { left, .. } => left,
             Self::Quota { used, allowed } => allowed.saturating_sub(used),
         }
     }
@@ -44,6 +46,7 @@ impl Room {
     fn failure(self, came: u64) -> BodyFailure {
         match self {
             Self::Blob { limit, .. } => BodyFailure::TooLarge { limit },
+            Self::Part { left, limit } => BodyFailure::PartTooLarge { size: limit - left + came, limit },
             Self::Quota { used, allowed } => BodyFailure::Quota { used, more: came, allowed },
         }
     }
@@ -56,6 +59,8 @@ pub(super) enum BodyFailure {
     TooLarge { limit: u64 },
     #[error("the uploader stores {used} of {allowed} bytes, and {more} more came")]
     Quota { used: u64, more: u64, allowed: u64 },
+    #[error("the part has {size} bytes, and may have {limit}")]
+    PartTooLarge { size: u64, limit: u64 },
     #[error("no byte came for {seconds} seconds")]
     Silent { seconds: u64 },
 }

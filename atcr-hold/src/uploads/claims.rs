@@ -5,12 +5,9 @@ use atcr_core::syntax::Did;
 use sqlx::{Row as _, Sqlite, Transaction};
 
 use super::ledger::Ledger;
-use super::{UploadError, Uploads};
+use super::{Trust, UNUSED, UploadError, Uploads};
 use crate::database;
 use crate::storage::ObjectKey;
-
-/// How long a blob that nobody has stays, in seconds. Whoever asks for it meanwhile begins that time anew.
-const UNUSED_BLOBS: i64 = 24 * 3600;
 
 /// Blobs that nobody has: all repositories that had them deleted them, and no layer record names them. Those of which
 /// it was never known whose they are stay.
@@ -57,6 +54,7 @@ impl Uploads {
             claim(&mut tx, digest, owner, Some(repository)).await?;
         }
         tx.commit().await?;
+        digests.iter().for_each(|digest| self.places.forget(digest));
         Ok(())
     }
 
@@ -67,11 +65,18 @@ impl Uploads {
         owner: &Did,
         repository: &RepositoryName,
     ) -> Result<bool, UploadError> {
+        let now = self.clock.unix();
+        if let Some(known) = self.places.withdrawn(digest, owner, repository, now) {
+            return Ok(known);
+        }
+        let look = self.places.look(now);
         let withdrawn = sqlx::query_scalar::<_, i64>(
             "select 1 from claims where digest = ? and owner = ? and repository = ? and removed is not null",
         );
         let withdrawn = withdrawn.bind(digest.to_string()).bind(owner.as_str()).bind(repository.as_str());
-        Ok(withdrawn.fetch_optional(&self.ledger.pool).await?.is_some())
+        let withdrawn = withdrawn.fetch_optional(&self.ledger.pool).await?.is_some();
+        self.places.asked(look, digest, owner, repository, withdrawn);
+        Ok(withdrawn)
     }
 
     /// Deletes a blob from a repository. False when it is not there.
@@ -81,7 +86,7 @@ impl Uploads {
         owner: &Did,
         repository: &RepositoryName,
     ) -> Result<bool, UploadError> {
-        match self.find_for(digest, Some(owner)).await {
+        match self.find_for(digest, Some(owner), Trust::Storage).await {
             Ok(Some(_)) => {}
             Ok(None) | Err(UploadError::Quarantined { .. }) => return Ok(false),
             Err(error) => return Err(error),
@@ -93,6 +98,7 @@ impl Uploads {
         );
         let withdrawn = withdrawn.bind(digest.to_string()).bind(owner.as_str()).bind(repository.as_str());
         let withdrawn = withdrawn.bind(self.clock.unix()).execute(&self.ledger.pool).await?;
+        self.places.forget(digest);
         Ok(withdrawn.rows_affected() == 1)
     }
 
@@ -105,7 +111,7 @@ impl Uploads {
         let found = format!("update blobs set unused_since = ? where unused_since is null and {UNCLAIMED}");
         sqlx::query(sqlx::AssertSqlSafe(found)).bind(now).execute(pool).await?;
         let unused = sqlx::query_scalar::<_, String>("select digest from blobs where unused_since <= ?");
-        let unused = unused.bind(now.saturating_sub(UNUSED_BLOBS)).fetch_all(pool).await?;
+        let unused = unused.bind(now.saturating_sub(UNUSED)).fetch_all(pool).await?;
         let remove = format!(
             "delete from blobs where digest = ? and unused_since is not null and {UNCLAIMED} returning object_key"
         );
@@ -120,6 +126,9 @@ impl Uploads {
             let key = key.map_err(|error| UploadError::Internal(error.into()))?;
             self.storage.delete(&key).await?;
             tx.commit().await?;
+            if let Ok(digest) = digest.parse() {
+                self.places.forget(&digest);
+            }
             tracing::info!(digest, "removed a blob that nobody has");
             removed += 1;
         }

@@ -95,7 +95,14 @@ impl Uploads {
         place: Place<'_>,
         size: u64,
     ) -> Result<Blob, UploadError> {
-        match self.ledger.complete(session, digest, place, size, self.clock.unix()).await {
+        let completed = self.ledger.complete(session, digest, place, size, self.clock.unix()).await;
+        self.places.forget(digest);
+        if let Ok(true) = completed
+            && let Err(error) = self.tails.end(&session.id).await
+        {
+            tracing::warn!(%error, "what was kept of an upload that has ended is left to the sweep");
+        }
+        match completed {
             Ok(true) => Ok(Blob { digest: *digest, size }),
             Ok(false) => self.ended(session, digest).await,
             Err(error) => self.refuse(session, error).await,

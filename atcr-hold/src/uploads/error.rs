@@ -19,6 +19,11 @@ pub(crate) enum UploadError {
     PartNumber { number: u64, most: u32 },
     #[error("part {0} is missing: send it, then complete again; parts are numbered 1, 2, 3 without a gap")]
     MissingPart(PartNumber),
+    #[error(
+        "the hold does not keep the {offset} bytes of part {number} that others are to be added to: send the part from \
+         its beginning"
+    )]
+    MissingBeginning { number: PartNumber, offset: u64 },
     #[error("a part of {size} bytes is not one that this hold's storage takes: {limit}")]
     PartSize { size: u64, limit: String },
     #[error("a part is named twice; parts are numbered 1, 2, 3 without a gap")]
@@ -86,6 +91,9 @@ impl From<StorageError> for UploadError {
             StorageError::Body(source) => match source.downcast::<BodyFailure>() {
                 Ok(failure) => match *failure {
                     BodyFailure::TooLarge { limit } => Self::TooLarge { limit },
+                    BodyFailure::PartTooLarge { size, limit } => {
+                        Self::PartSize { size, limit: format!("at most {limit} when it is sent in pieces") }
+                    }
                     BodyFailure::Quota { used, more, allowed } => Self::QuotaExceeded { used, more, allowed },
                     BodyFailure::Silent { seconds } => Self::Silent { seconds },
                 },

@@ -12,7 +12,7 @@ use crate::storage::{Object, ObjectKey, Part, PartNumber, StorageUpload};
 
 /// The upload sessions and blobs in the hold's database.
 #[derive(Debug, Clone)]
-pub(super) struct Ledger {
+pub(crate) struct Ledger {
     pub(super) pool: SqlitePool,
 }
 
@@ -76,6 +76,22 @@ pub(super) fn size(row: &SqliteRow, column: &str) -> Result<u64> {
 
 pub(super) fn object_key(row: &SqliteRow) -> Result<ObjectKey> {
     ObjectKey::try_from(row.try_get::<String, _>("object_key")?).map_err(decode)
+}
+
+/// Notes the size of a part that is not recorded yet.
+async fn promise(
+    tx: &mut sqlx::Transaction<'static, sqlx::Sqlite>,
+    id: &UploadId,
+    number: PartNumber,
+    size: u64,
+) -> Result<()> {
+    let promised = sqlx::query(
+        "insert into promised (upload, number, size) values (?, ?, ?)
+         on conflict (upload, number) do update set size = excluded.size",
+    );
+    let promised = promised.bind(id.as_str()).bind(number.get()).bind(integer(size));
+    promised.execute(&mut **tx).await?;
+    Ok(())
 }
 
 /// Makes an object the blob that everybody gets under this digest.
@@ -207,17 +223,28 @@ impl Ledger {
             return Ok(false);
         }
         for (number, size) in parts {
-            let Some(size) = size else { continue };
-            sqlx::query(
-                "insert into promised (upload, number, size) values (?, ?, ?)
-                 on conflict (upload, number) do update set size = excluded.size",
-            )
-            .bind(id.as_str())
-            .bind(number.get())
-            .bind(integer(*size))
-            .execute(&mut *tx)
-            .await?;
+            if let Some(size) = size {
+                promise(&mut tx, id, *number, *size).await?;
+            }
         }
+        tx.commit().await?;
+        Ok(true)
+    }
+
+    /// Notes that a part has so many bytes, which the hold keeps. False when the session takes no parts any more.
+    pub(super) async fn note_piece(
+        &self,
+        id: &UploadId,
+        number: PartNumber,
+        size: u64,
+        now: i64,
+    ) -> Result<bool> {
+        let mut tx = database::write(&self.pool).await?;
+        let open = sqlx::query("update uploads set used = ? where id = ? and state = 'open'");
+        if open.bind(now).bind(id.as_str()).execute(&mut *tx).await?.rows_affected() == 0 {
+            return Ok(false);
+        }
+        promise(&mut tx, id, number, size).await?;
         tx.commit().await?;
         Ok(true)
     }

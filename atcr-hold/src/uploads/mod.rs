@@ -12,42 +12,58 @@
 
 mod blobs;
 mod body;
+mod candidates;
 mod claims;
 mod complete;
 mod error;
 mod ledger;
+mod migration;
 mod pending;
+mod places;
 mod quota;
 mod receive;
 mod sweep;
+mod tails;
 mod verification;
 mod verifier;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use atcr_auth::Clock;
 use sqlx::SqlitePool;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
-pub(crate) use blobs::{Blob, Found};
+pub(crate) use blobs::{Blob, Found, Trust};
+pub(crate) use candidates::Candidate;
 pub(crate) use error::UploadError;
-use ledger::Ledger;
-pub(crate) use receive::{NewUpload, PartRequests};
+pub(crate) use ledger::Ledger;
+pub(crate) use migration::Migration;
+use places::Places;
+pub(crate) use receive::{Incoming, NewUpload, PartRequests};
 pub use sweep::Swept;
+use tails::Tails;
 pub use verification::{Verification, Verify};
-pub(crate) use verifier::worker_name;
+pub(crate) use verifier::{Pace, worker_name};
 
 use crate::storage::ObjectStorage;
+
+/// How long what nobody has any more stays, in seconds. Whoever asks for it meanwhile begins that time anew.
+pub(crate) const UNUSED: i64 = 24 * 3600;
 
 /// The upload sessions and blobs of a hold. Cloning shares them.
 #[derive(Debug, Clone)]
 pub(crate) struct Uploads {
     storage: Arc<dyn ObjectStorage>,
     ledger: Ledger,
+    places: Arc<Places>,
     clock: Clock,
     limits: UploadLimits,
     verification: Verification,
+    tails: Tails,
+    /// Who may verify at once what somebody waits for.
+    urgent: Arc<Semaphore>,
     /// Wakes those that verify.
     added: Arc<Notify>,
 }
@@ -64,16 +80,27 @@ pub(crate) struct UploadLimits {
 }
 
 impl Uploads {
-    /// Joins a storage with the hold's database.
+    /// Joins a storage with the hold's database. `tails` is a folder for the beginnings of parts.
     pub(crate) async fn open(
         storage: Arc<dyn ObjectStorage>,
         pool: SqlitePool,
+        tails: PathBuf,
         clock: Clock,
         limits: UploadLimits,
         verification: Verification,
     ) -> Result<Self, sqlx::Error> {
         let ledger = Ledger::open(pool).await?;
-        Ok(Self { storage, ledger, clock, limits, verification, added: Arc::default() })
+        Ok(Self {
+            storage,
+            ledger,
+            places: Arc::default(),
+            clock,
+            limits,
+            verification,
+            tails: Tails::new(tails),
+            urgent: Arc::new(Semaphore::new(verification.parallel.max(1))),
+            added: Arc::default(),
+        })
     }
 
     /// Frees what a process that has ended was verifying. Only for who has the database alone.
@@ -84,6 +111,11 @@ impl Uploads {
     /// When blobs are verified.
     pub(crate) fn verification(&self) -> Verification {
         self.verification
+    }
+
+    /// The sessions and blobs in the database.
+    pub(crate) fn ledger(&self) -> &Ledger {
+        &self.ledger
     }
 
     /// The storage.

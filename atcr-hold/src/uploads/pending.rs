@@ -101,6 +101,34 @@ impl Ledger {
         row.fetch_optional(&self.pool).await?.as_ref().map(Pending::read).transpose()
     }
 
+    /// As [`Ledger::take`], one with this digest of at most so many bytes.
+    pub(super) async fn take_wanted(
+        &self,
+        digest: &Digest,
+        most: u64,
+        worker: &str,
+        now: i64,
+        seconds: i64,
+    ) -> Result<Option<Pending>> {
+        let row = sqlx::query(
+            "update pending set worker = ?1, leased = ?3
+             where upload = (select upload from pending where leased <= ?2 and digest = ?4 and size <= ?5
+                             order by failures, added limit 1)
+             returning *",
+        );
+        let row = row.bind(worker).bind(now).bind(now.saturating_add(seconds));
+        let row = row.bind(digest.to_string()).bind(integer(most));
+        row.fetch_optional(&self.pool).await?.as_ref().map(Pending::read).transpose()
+    }
+
+    /// Whether a blob of at most so many bytes waits.
+    pub(super) async fn waits(&self, digest: &Digest, most: u64) -> Result<bool> {
+        let waits =
+            sqlx::query_scalar::<_, i64>("select 1 from pending where digest = ? and size <= ? limit 1");
+        let waits = waits.bind(digest.to_string()).bind(integer(most));
+        Ok(waits.fetch_optional(&self.pool).await?.is_some())
+    }
+
     /// Keeps a blob for longer. False when somebody else has it now.
     pub(super) async fn keep(&self, pending: &Pending, worker: &str, until: i64) -> Result<bool> {
         let kept = sqlx::query("update pending set leased = ? where upload = ? and worker = ?");
@@ -118,7 +146,7 @@ impl Ledger {
     }
 
     /// Frees what a process that has ended was at. Only for who has the database alone.
-    pub(super) async fn free_all(&self) -> Result<()> {
+    pub(crate) async fn free_all(&self) -> Result<()> {
         sqlx::query("update pending set worker = null, leased = 0 where worker is not null")
             .execute(&self.pool)
             .await?;

@@ -7,6 +7,7 @@ use atcr_core::methods::UploadId;
 use atcr_core::oci::{Algorithm, Digest, Hasher, RepositoryName};
 use atcr_core::syntax::Did;
 use data_encoding::BASE64URL_NOPAD;
+use futures_util::StreamExt as _;
 
 use super::body::{PartIntake, Room};
 use super::ledger::{Session, State};
@@ -36,6 +37,18 @@ pub(crate) struct PartRequests {
     /// How many, from that on.
     pub(crate) count: NonZeroU32,
     /// The bytes of each, where that is known.
+    pub(crate) size: Option<u64>,
+    /// They come through the hold, which keeps a piece of them.
+    pub(crate) in_pieces: bool,
+}
+
+/// A part, or a piece of one, that comes through the hold.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Incoming {
+    pub(crate) number: PartNumber,
+    /// How many bytes of the part came before, and are kept.
+    pub(crate) offset: u64,
+    /// The bytes that come now, where that is known.
     pub(crate) size: Option<u64>,
 }
 
@@ -118,7 +131,7 @@ impl Uploads {
             .map(|number| (number, parts.size))
             .collect();
         self.check_quota_of_parts(&session, &sizes).await?;
-        if !self.storage.capabilities().presign {
+        if parts.in_pieces || !self.storage.capabilities().presign {
             self.ledger.touch(id, self.clock.unix()).await?;
             return Ok(None);
         }
@@ -136,16 +149,66 @@ impl Uploads {
         Ok(Some(requests))
     }
 
-    /// Takes in a part, of any size, which may be known beforehand. When this fails nothing of it counts, and what was there before still does.
+    /// Keeps a piece of a part until the part is whole; gives the size that it has now. When this fails nothing of it
+    /// counts, and what was there before still does.
+    pub(crate) async fn keep_piece(
+        &self,
+        caller: Option<&Did>,
+        id: &UploadId,
+        piece: Incoming,
+        body: ByteStream,
+    ) -> Result<u64, UploadError> {
+        let session = self.open_session(id, caller).await?;
+        let Incoming { number, offset, .. } = piece;
+        let able = self.storage.capabilities();
+        let limit = able.part_size.max(able.min_part);
+        let rooms = self.rooms(&session, number, offset).await?;
+        let room =
+            Room::least(rooms.into_iter().chain([Room::Part { left: limit.saturating_sub(offset), limit }]));
+        let mut intake = PartIntake::new(body, None, room, self.limits.silence);
+        let size = self.tails.keep(id, number, offset, &mut intake).await?;
+        if self.ledger.note_piece(id, number, size, self.clock.unix()).await? {
+            Ok(size)
+        } else {
+            self.tails.end(id).await?;
+            Err(UploadError::UnknownUpload)
+        }
+    }
+
+    /// How many bytes may come behind the first `offset` of a part.
+    async fn rooms(
+        &self,
+        session: &Session,
+        number: PartNumber,
+        offset: u64,
+    ) -> Result<Vec<Room>, UploadError> {
+        let mut rooms = Vec::with_capacity(2);
+        if let Some(limit) = self.limits.max_blob_size {
+            let others = self.ledger.size_without(&session.id, number).await?;
+            rooms.push(Room::Blob { left: limit.saturating_sub(others).saturating_sub(offset), limit });
+        }
+        let quota = self.quota_left(session, number, number).await?;
+        rooms.extend(quota.map(|(used, allowed)| Room::Quota { used: used.saturating_add(offset), allowed }));
+        Ok(rooms)
+    }
+
+    /// Takes in a part, of any size, which may be known beforehand. When this fails nothing of it counts, and what was
+    /// there before still does.
     pub(crate) async fn put_part(
         &self,
         caller: Option<&Did>,
         id: &UploadId,
-        number: PartNumber,
-        size: Option<u64>,
+        incoming: Incoming,
         body: ByteStream,
     ) -> Result<Part, UploadError> {
         let session = self.open_session(id, caller).await?;
+        let Incoming { number, offset, size } = incoming;
+        let (size, body) = if offset == 0 {
+            (size, body)
+        } else {
+            let kept = self.tails.read(id, number, offset).await?;
+            (size.map(|size| size.saturating_add(offset)), kept.chain(body).boxed())
+        };
         let (before, hasher) = match PartNumber::new(number.get() - 1) {
             None => (None, Some(Hasher::new(session.algorithm))),
             Some(before) => match self.ledger.hash_after(id, before).await? {
@@ -153,14 +216,7 @@ impl Uploads {
                 None => (None, None),
             },
         };
-        let mut rooms = Vec::with_capacity(2);
-        if let Some(limit) = self.limits.max_blob_size {
-            let others = self.ledger.size_without(id, number).await?;
-            rooms.push(Room::Blob { left: limit.saturating_sub(others), limit });
-        }
-        let quota = self.quota_left(&session, number, number).await?;
-        rooms.extend(quota.map(|(used, allowed)| Room::Quota { used, allowed }));
-        let room = Room::least(rooms);
+        let room = Room::least(self.rooms(&session, number, 0).await?);
         let mut intake = PartIntake::new(body, hasher, room, self.limits.silence);
         let part = {
             let mut putting = self.storage.put_part(&session.storage_upload, number, size, &mut intake);

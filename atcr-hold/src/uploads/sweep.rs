@@ -39,9 +39,40 @@ impl Uploads {
     pub(super) async fn throw_away(&self, session: &Session) -> Result<(), UploadError> {
         if self.ledger.end(&session.id).await? {
             self.storage.abort_upload(&session.storage_upload).await?;
+            self.tails.end(&session.id).await?;
             self.ledger.remove(&session.id).await?;
         }
         Ok(())
+    }
+
+    /// Ends all sessions, whenever they were used.
+    pub(crate) async fn end_sessions(&self) -> Result<(), UploadError> {
+        self.sweep_sessions(i64::MAX).await.map(drop)
+    }
+
+    /// Ends the sessions that were not used since `before`, and gives their number.
+    async fn sweep_sessions(&self, before: i64) -> Result<u64, UploadError> {
+        let mut swept = 0;
+        loop {
+            let sessions = self.ledger.idle(before, STEP).await?;
+            let step = sessions.len();
+            for session in sessions {
+                match &session.state {
+                    State::Completed { .. } => self.ledger.remove(&session.id).await?,
+                    // The object is right, and may be in its place already, where nothing finds it but this row.
+                    State::Verified { digest, object, size } => {
+                        let object = Object { key: object.clone(), size: *size };
+                        self.place(&session, digest, object).await?;
+                        self.ledger.remove(&session.id).await?;
+                    }
+                    _ => self.throw_away(&session).await?,
+                }
+                swept += 1;
+            }
+            if step < STEP as usize {
+                return Ok(swept);
+            }
+        }
     }
 
     async fn sweep_quarantine(&self) -> Result<u64, UploadError> {
@@ -65,31 +96,17 @@ impl Uploads {
     pub(crate) async fn sweep(&self) -> Result<Swept, UploadError> {
         let idle = i64::try_from(self.limits.idle.as_secs()).unwrap_or(i64::MAX);
         let before = self.clock.unix().saturating_sub(idle);
-        let mut swept = Swept::default();
-        loop {
-            let sessions = self.ledger.idle(before, STEP).await?;
-            let step = sessions.len();
-            for session in sessions {
-                match &session.state {
-                    State::Completed { .. } => self.ledger.remove(&session.id).await?,
-                    // The object is right, and may be in its place already, where nothing finds it but this row.
-                    State::Verified { digest, object, size } => {
-                        let object = Object { key: object.clone(), size: *size };
-                        self.place(&session, digest, object).await?;
-                        self.ledger.remove(&session.id).await?;
-                    }
-                    _ => self.throw_away(&session).await?,
-                }
-                swept.sessions += 1;
-            }
-            if step < STEP as usize {
-                break;
-            }
-        }
+        let mut swept = Swept { sessions: self.sweep_sessions(before).await?, ..Swept::default() };
         for open in self.storage.list_uploads().await? {
             if open.started.as_second() < before && !self.ledger.knows(&open.upload).await? {
                 self.storage.abort_upload(&open.upload).await?;
                 swept.orphans += 1;
+            }
+        }
+        for id in self.tails.older_than(self.limits.idle).await? {
+            // Of an upload that a process ended without coming so far.
+            if self.ledger.session(&id).await?.is_none() {
+                self.tails.end(&id).await?;
             }
         }
         for key in self.ledger.superseded().await? {

@@ -24,10 +24,13 @@ pub struct Verification {
     pub parallel: usize,
     /// How many bytes a second each of them may take from the storage. Default: no limit.
     pub rate: Option<NonZeroU64>,
+    /// The largest blob in bytes that is verified at once when somebody else than its uploader asks for it; 0 is none.
+    /// They wait for it, at most ten seconds. Default: 64 MiB.
+    pub on_demand: u64,
 }
 
 impl Default for Verification {
     fn default() -> Self {
-        Self { when: Verify::default(), parallel: 2, rate: None }
+        Self { when: Verify::default(), parallel: 2, rate: None, on_demand: 64 << 20 }
     }
 }

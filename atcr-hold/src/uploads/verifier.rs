@@ -14,6 +14,10 @@ use crate::storage::{Object, ObjectKey, StorageError};
 const LEASE: i64 = 60;
 /// How often the queue is looked at when nothing tells of a new entry: another process may have made it.
 const LOOK: Duration = Duration::from_secs(5);
+/// How long somebody waits for a blob to be verified.
+const WANTED: Duration = Duration::from_secs(10);
+/// How often is looked meanwhile whether another one has done it.
+const LOOK_WANTED: Duration = Duration::from_millis(100);
 /// After how many attempts a blob whose object is gone counts as lost. With the pauses between them, hours.
 const LOST: u32 = 20;
 
@@ -65,15 +69,54 @@ impl Uploads {
         let Some(pending) = self.ledger.take(worker, now, LEASE).await? else { return Ok(None) };
         // The first one wakes the next, so that a queue is worked off by all.
         self.added.notify_one();
-        match self.verify_one(&pending, worker).await {
-            Ok(outcome) => Ok(Some(outcome)),
+        self.verify_taken(&pending, worker).await.map(Some)
+    }
+
+    async fn verify_taken(&self, pending: &Pending, worker: &str) -> Result<Outcome, UploadError> {
+        match self.verify_one(pending, worker).await {
+            Ok(outcome) => Ok(outcome),
             Err(error) => {
                 let pause = 2_i64.saturating_pow(pending.failures.min(9) + 1);
-                self.ledger.put_back(&pending, worker, self.clock.unix().saturating_add(pause)).await?;
+                self.ledger.put_back(pending, worker, self.clock.unix().saturating_add(pause)).await?;
                 tracing::warn!(%error, digest = %pending.digest, again_in = pause, "a blob could not be read back");
-                Ok(Some(Outcome::Postponed))
+                Ok(Outcome::Postponed)
             }
         }
+    }
+
+    /// Verifies a blob now that waits and that somebody asks for, unless it is too large for that, and comes back when it
+    /// is done or takes too long. It is read once, whoever asks.
+    pub(crate) async fn verify_wanted(&self, digest: &Digest) -> Result<(), UploadError> {
+        let most = self.verification.on_demand;
+        if most == 0 {
+            return Ok(());
+        }
+        let (uploads, digest) = (self.clone(), *digest);
+        // It goes on when the one who asked goes away: a blob that was taken is nobody else's for a while.
+        let verified = tokio::spawn(async move { uploads.verify_all_of(&digest, most).await });
+        match tokio::time::timeout(WANTED, verified).await {
+            Ok(Ok(verified)) => verified,
+            Ok(Err(error)) => Err(UploadError::Internal(error.into())),
+            Err(_) => Ok(()),
+        }
+    }
+
+    async fn verify_all_of(&self, digest: &Digest, most: u64) -> Result<(), UploadError> {
+        let worker = worker_name().map_err(|error| UploadError::Internal(error.to_string().into()))?;
+        let until = Instant::now() + WANTED;
+        while Instant::now() < until && self.find(digest).await?.is_none() {
+            let Ok(_turn) = self.urgent.acquire().await else { return Ok(()) };
+            let now = self.clock.unix();
+            if let Some(pending) = self.ledger.take_wanted(digest, most, &worker, now, LEASE).await? {
+                self.verify_taken(&pending, &worker).await?;
+            } else if self.ledger.waits(digest, most).await? {
+                // Somebody else reads it.
+                tokio::time::sleep(LOOK_WANTED).await;
+            } else {
+                return Ok(());
+            }
+        }
+        Ok(())
     }
 
     /// How many blobs wait.
@@ -105,7 +148,9 @@ impl Uploads {
             return self.lock_away(pending, worker, Some(&actual)).await;
         }
         let key = self.storage.relocate(&object.key, &wanted).await?;
-        if self.ledger.admit(pending, worker, &key, self.clock.unix()).await? {
+        let admitted = self.ledger.admit(pending, worker, &key, self.clock.unix()).await?;
+        self.places.forget(&pending.digest);
+        if admitted {
             tracing::debug!(digest = %pending.digest, "verified");
             Ok(Outcome::Verified)
         } else {
@@ -183,19 +228,20 @@ impl Uploads {
 }
 
 /// Lets bytes pass at a rate.
-pub(super) struct Pace {
+#[derive(Debug)]
+pub(crate) struct Pace {
     began: Instant,
     bytes: u64,
     rate: NonZeroU64,
 }
 
 impl Pace {
-    pub(super) fn new(rate: NonZeroU64) -> Self {
+    pub(crate) fn new(rate: NonZeroU64) -> Self {
         Self { began: Instant::now(), bytes: 0, rate }
     }
 
     /// Waits until these bytes more are due.
-    pub(super) async fn after(&mut self, bytes: usize) {
+    pub(crate) async fn after(&mut self, bytes: usize) {
         self.bytes = self.bytes.saturating_add(bytes as u64);
         tokio::time::sleep_until(self.began + due(self.bytes, self.rate)).await;
     }

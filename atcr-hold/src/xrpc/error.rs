@@ -13,9 +13,9 @@ impl From<UploadError> for XrpcError {
             UploadError::UnknownUpload => (StatusCode::NOT_FOUND, error_name::INVALID_UPLOAD_ID),
             UploadError::OtherCompletion(_) => (StatusCode::CONFLICT, error_name::INVALID_UPLOAD_ID),
             UploadError::PartNumber { .. } => (StatusCode::BAD_REQUEST, error_name::INVALID_PART_NUMBER),
-            UploadError::MissingPart(_) | UploadError::RepeatedPart => {
-                (StatusCode::BAD_REQUEST, error_name::MISSING_PARTS)
-            }
+            UploadError::MissingPart(_)
+            | UploadError::MissingBeginning { .. }
+            | UploadError::RepeatedPart => (StatusCode::BAD_REQUEST, error_name::MISSING_PARTS),
             UploadError::DigestMismatch { .. } => (StatusCode::BAD_REQUEST, error_name::INVALID_DIGEST),
             UploadError::Quarantined { .. } => (StatusCode::GONE, error_name::BLOB_QUARANTINED),
             UploadError::QuotaExceeded { .. } => (StatusCode::FORBIDDEN, error_name::QUOTA_EXCEEDED),

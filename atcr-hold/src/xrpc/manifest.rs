@@ -12,7 +12,7 @@ use super::input::call;
 use crate::Hold;
 use crate::access::{Action, Use};
 use crate::repo::NewLayer;
-use crate::uploads::{Found, UploadError};
+use crate::uploads::{Found, Trust, UploadError};
 
 /// What the lexicon has room for in the media type of a layer, in bytes.
 const MAX_MEDIA_TYPE: usize = 128;
@@ -66,7 +66,7 @@ async fn stored(hold: &Hold, caller: &Did, manifest: &NotifiedManifest) -> Resul
     let layers = manifest.layers.iter().map(|layer| (layer.digest, layer.media_type.as_str()));
     let mut stored = Vec::new();
     for (digest, media_type) in config.chain(layers) {
-        let found = match hold.inner.uploads.find_for(&digest, Some(caller)).await {
+        let found = match hold.inner.uploads.find_for(&digest, Some(caller), Trust::Storage).await {
             Err(UploadError::Quarantined { .. }) => None,
             found => found?,
         };

@@ -22,7 +22,7 @@ use crate::Hold;
 use crate::access::{Action, Use};
 use crate::signed_url::{Grant, LIFE};
 use crate::storage::{PartNumber, SignedRequest};
-use crate::uploads::{NewUpload, PartRequests, Verify};
+use crate::uploads::{Incoming, NewUpload, PartRequests, Verify};
 
 /// Requests of parts that one call gives.
 const MOST_PARTS: NonZeroU32 = NonZeroU32::new(100).expect("it is not zero");
@@ -54,6 +54,8 @@ pub(super) async fn initiate(
     }
     if able.min_part == 0 && able.max_part.is_none() {
         capabilities.push(Capability::PartsAnySize);
+    } else {
+        capabilities.push(Capability::PartsTail);
     }
     Ok(Json(InitiateUploadOutput {
         upload_id,
@@ -71,7 +73,10 @@ pub(super) async fn part_url(
     let uploads = &hold.inner.uploads;
     let first = uploads.check_number(input.part_number.get().into())?;
     let count = input.count.unwrap_or(NonZeroU32::MIN).min(MOST_PARTS);
-    let parts = PartRequests { first, count, size: input.size };
+    let in_pieces = input.more || input.offset.is_some();
+    let count = if in_pieces { NonZeroU32::MIN } else { count };
+    let piece = in_pieces.then(|| (input.offset.unwrap_or_default(), input.more));
+    let parts = PartRequests { first, count, size: input.size, in_pieces };
     let life = Duration::from_secs(LIFE.unsigned_abs());
     let allowed = hold.inner.roster.allowed(&caller).await?;
     let signed = uploads.part_requests(&caller, &input.upload_id, parts, life, allowed).await?;
@@ -80,7 +85,7 @@ pub(super) async fn part_url(
     } else {
         let numbers = (first.get()..first.get().saturating_add(count.get())).filter_map(PartNumber::new);
         let numbers = numbers.filter(|number| uploads.check_number(number.get().into()).is_ok());
-        numbers.map(|number| of_hold(&hold, &input.upload_id, number)).collect()
+        numbers.map(|number| of_hold(&hold, &input.upload_id, number, piece)).collect()
     };
     let following = requests.split_off(requests.len().min(1));
     let Some(PartUploadRequest { url, method, headers, etag }) = requests.pop() else {
@@ -100,13 +105,23 @@ fn of_storage(signed: SignedRequest) -> PartUploadRequest {
     }
 }
 
-/// A part that comes here.
-fn of_hold(hold: &Hold, upload: &UploadId, number: PartNumber) -> PartUploadRequest {
+/// A part that comes here, or what comes behind so many bytes of it, with more to follow or not.
+fn of_hold(
+    hold: &Hold,
+    upload: &UploadId,
+    number: PartNumber,
+    piece: Option<(u64, bool)>,
+) -> PartUploadRequest {
     let mut url = hold.public_url().clone();
     url.set_path(&format!("/xrpc/{}", UploadPart::NSID));
     url.query_pairs_mut()
         .append_pair("uploadId", upload.as_str())
         .append_pair("partNumber", &number.to_string());
+    if let Some((offset, more)) = piece {
+        url.query_pairs_mut()
+            .append_pair("offset", &offset.to_string())
+            .append_pair("more", if more { "true" } else { "false" });
+    }
     let grant = Grant::Part(upload, number);
     let url = hold.inner.signer.sign(url, &Method::PUT, grant, hold.inner.clock.unix());
     let headers = [
@@ -145,9 +160,17 @@ pub(super) async fn part(State(hold): State<Hold>, request: Request) -> Result<R
     };
     let size = axum::body::HttpBody::size_hint(&body).exact();
     let body = Box::pin(body.into_data_stream().map_err(Into::into));
-    let part = uploads.put_part(caller.as_ref(), &upload, number, size, body).await?;
-    let etag = HeaderValue::try_from(format!("\"{}\"", part.etag)).map_err(XrpcError::internal)?;
-    Ok((StatusCode::OK, [(ETAG, etag)], Json(UploadPartOutput { etag: part.etag })).into_response())
+    // Additions of atcr: a part may come in pieces, which are not signed for one by one.
+    let offset = params.optional::<u64>("offset")?.unwrap_or_default();
+    let incoming = Incoming { number, offset, size };
+    let etag = if params.optional::<bool>("more")?.unwrap_or_default() {
+        let size = uploads.keep_piece(caller.as_ref(), &upload, incoming, body).await?;
+        format!("kept-{size}")
+    } else {
+        uploads.put_part(caller.as_ref(), &upload, incoming, body).await?.etag
+    };
+    let header = HeaderValue::try_from(format!("\"{etag}\"")).map_err(XrpcError::internal)?;
+    Ok((StatusCode::OK, [(ETAG, header)], Json(UploadPartOutput { etag })).into_response())
 }
 
 fn header<T: std::str::FromStr>(headers: &HeaderMap, name: &str) -> Option<T> {

@@ -60,6 +60,8 @@ impl Bucket {
             config.public = true;
             config.allow_all_crew = true;
             config.storage = Some(storage);
+            // Nothing is verified but when a test says so.
+            config.verification.on_demand = 0;
             change(config);
         })
         .await;
@@ -163,7 +165,7 @@ async fn what_is_verified_before_the_answer_is_everybodys_at_once_and_what_is_wr
     let bucket = Bucket::with(|config| config.verification.when = Verify::Sync).await;
     let Bucket { world, server } = &bucket;
     let begun = world.post(&world.alice, "io.atcr.hold.initiateUpload", json!({"digest": "x"})).await.ok();
-    assert_eq!(begun["capabilities"], json!(["parts:batch", "digest:verified"]));
+    assert_eq!(begun["capabilities"], json!(["parts:batch", "parts:tail", "digest:verified"]));
     let digest = bucket.upload(&world.alice, &bytes(1, 1000)).await;
     assert!(bucket.content(&digest).await == bytes(1, 1000));
     let wrong = Digest::sha256(b"something else");
@@ -179,7 +181,7 @@ async fn who_is_trusted_is_believed() {
     let bucket = Bucket::with(|config| config.verification.when = Verify::Trust).await;
     let Bucket { world, server } = &bucket;
     let begun = world.post(&world.alice, "io.atcr.hold.initiateUpload", json!({"digest": "x"})).await.ok();
-    assert_eq!(begun["capabilities"], json!(["parts:batch"]), "nothing is promised");
+    assert_eq!(begun["capabilities"], json!(["parts:batch", "parts:tail"]), "nothing is promised");
     let digest = bucket.upload(&world.alice, &bytes(1, 1000)).await;
     assert!(bucket.content(&digest).await == bytes(1, 1000));
     let reads =
@@ -490,4 +492,66 @@ async fn of_one_blob_that_was_uploaded_several_times_at_once_one_object_is_left(
         let objects = server.objects().into_iter().filter(|(key, _)| key.ends_with("/data")).count();
         assert_eq!((objects, server.open_uploads()), (1, 0), "{when:?}");
     }
+}
+
+#[tokio::test]
+async fn a_reader_is_sent_to_the_bucket_without_asking_it_and_a_deleted_blob_is_gone_at_once() {
+    let bucket = Bucket::new().await;
+    let Bucket { world, server } = &bucket;
+    let digest = bucket.upload(&world.alice, &bytes(1, 1000)).await;
+    world.hold.verify_pending().await.unwrap();
+    let path = world.blob_path(&digest);
+    let asked = server.requests().len();
+    let first = world.get(&path).await;
+    let second = world.get(&format!("{path}&method=GET")).await.ok()["url"].clone();
+    assert_eq!((first.status.as_u16(), first.header("location")), (307, second.as_str().unwrap()));
+    assert_eq!(server.requests().len(), asked, "neither answer needed the bucket");
+    // Whoever wants to know whether to upload gets the truth.
+    let (key, _) = server.objects().into_iter().find(|(key, _)| key.ends_with("/data")).unwrap();
+    server.remove(&key);
+    assert_eq!(world.head(&path).await.status, 404);
+    assert_eq!(world.get(&path).await.status, 307, "the bucket answers 404");
+    let again = bucket.upload(&world.bob, &bytes(1, 1000)).await;
+    world.hold.verify_pending().await.unwrap();
+    assert!(bucket.content(&again).await == bytes(1, 1000), "the new bytes take its place");
+}
+
+#[tokio::test]
+async fn what_is_remembered_of_a_blob_ends_with_its_deletion_from_the_repository() {
+    let bucket = Bucket::new().await;
+    let world = &bucket.world;
+    let content = bytes(1, 1000);
+    let digest = Digest::sha256(&content);
+    let input = json!({"digest": digest, "repository": "app"});
+    let upload = world.post(&world.alice, "io.atcr.hold.initiateUpload", input).await.ok();
+    let upload = upload["uploadId"].as_str().unwrap();
+    let part = bucket.part(&world.alice, upload, 1, &content).await;
+    world.complete(&world.alice, upload, &digest, json!([part])).await.ok();
+    world.hold.verify_pending().await.unwrap();
+    let path = format!("/xrpc/com.atproto.sync.getBlob?did=did:plc:alice&cid={digest}&repository=app");
+    for _ in 0..2 {
+        assert_eq!(world.get(&path).await.status, 307);
+    }
+    let input = json!({"digest": digest, "repository": "app"});
+    world.post(&world.alice, "io.atcr.hold.deleteBlob", input).await.ok();
+    world.get(&path).await.refused(404, "BlobNotFound");
+}
+
+#[tokio::test]
+async fn a_blob_that_somebody_waits_for_is_verified_at_once_if_it_is_not_too_large() {
+    let bucket = Bucket::with(|config| config.verification.on_demand = 1000).await;
+    let world = &bucket.world;
+    let small = bucket.upload(&world.alice, &bytes(1, 1000)).await;
+    let large = bucket.upload(&world.alice, &bytes(2, 1001)).await;
+    // Everybody who asks at the same time gets it.
+    let path = world.blob_path(&small);
+    let asked = futures_util::future::join_all((0..4).map(|_| world.get(&path))).await;
+    assert!(asked.iter().all(|answer| answer.status == 307));
+    assert!(bucket.content(&small).await == bytes(1, 1000));
+    bucket.hidden(&large, &world.bob).await;
+    // What is something else is nobody's, whoever waits for it.
+    let claimed = Digest::sha256(b"what was meant");
+    bucket.claim(&world.alice, &bytes(3, 10), &claimed).await.ok();
+    bucket.hidden(&claimed, &world.bob).await;
+    world.blob_as(&world.alice, &claimed).await.refused(410, "BlobQuarantined");
 }

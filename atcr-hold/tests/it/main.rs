@@ -17,5 +17,6 @@ mod replicas;
 mod s3;
 mod states;
 mod sweep;
+mod upkeep;
 mod uploads;
 mod world;

@@ -117,3 +117,25 @@ async fn a_hold_that_is_to_be_alone_does_not_start_beside_replicas() {
     let error = one.open(config).await.unwrap_err();
     assert!(error.to_string().contains("in use"), "{error}");
 }
+
+/// A token that is good for one call is that at all replicas together, and after a restart.
+#[tokio::test]
+async fn a_token_that_was_used_at_one_replica_is_used_at_the_other() {
+    let (one, two) = two().await;
+    let record = json!({"a": 1});
+    let input = json!({"repo": one.hold.did(), "collection": "com.example.note", "record": record});
+    let method = "com.atproto.repo.createRecord";
+    let token = one.token(&one.alice, Some(method));
+    let send = async |world: &World| {
+        let request = http::Request::post(format!("/xrpc/{method}"))
+            .header(http::header::AUTHORIZATION, format!("Bearer {token}"))
+            .header(http::header::CONTENT_TYPE, "application/json")
+            .body(input.to_string().into());
+        world.send(request.unwrap()).await
+    };
+    send(&one).await.ok();
+    send(&two).await.refused(401, "JwtReplayed");
+    let third = two.replica().await;
+    send(&third).await.refused(401, "JwtReplayed");
+    drop(third);
+}

@@ -37,6 +37,27 @@ pub(crate) struct World {
     router: Router,
 }
 
+/// A hold that does not run.
+pub(crate) struct Stopped {
+    directory: Arc<TempDir>,
+    clock: Clock,
+    resolver: Arc<StaticResolver>,
+    alice: User,
+    bob: User,
+    config: HoldConfig,
+}
+
+impl Stopped {
+    /// The hold on another storage.
+    pub(crate) async fn started_on(self, storage: Arc<dyn ObjectStorage>) -> World {
+        let Self { directory, clock, resolver, alice, bob, mut config } = self;
+        config.storage = Some(storage);
+        let hold = Hold::open(config.clone(), resolver.clone()).await.unwrap();
+        let router = hold.router();
+        World { directory, clock, resolver, alice, bob, config, hold, router }
+    }
+}
+
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
@@ -101,6 +122,12 @@ impl World {
         let hold = Hold::open(config.clone(), resolver.clone()).await.unwrap();
         let router = hold.router();
         Self { directory, clock, resolver, alice, bob, config, hold, router }
+    }
+
+    /// The end of its process.
+    pub(crate) fn stopped(self) -> Stopped {
+        let Self { directory, clock, resolver, alice, bob, config, .. } = self;
+        Stopped { directory, clock, resolver, alice, bob, config }
     }
 
     /// Another process of the same hold. It goes before this one.

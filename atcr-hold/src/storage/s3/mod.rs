@@ -25,9 +25,11 @@ use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{
     Builder, Credentials, Region, RequestChecksumCalculation, ResponseChecksumValidation,
 };
+use moka::future::Cache;
 use url::Url;
 
 pub use self::config::{Addressing, S3Config, S3Credentials};
+use self::presign::SignedGet;
 use super::{
     Capabilities, Object, ObjectKey, ObjectStorage, OpenUpload, Part, PartBody, PartNumber, SignedRequest,
     StorageError, StorageUpload, Usage,
@@ -62,6 +64,7 @@ pub struct S3Storage {
 struct Inner {
     client: Client,
     config: S3Config,
+    signed: Cache<ObjectKey, Arc<SignedGet>>,
 }
 
 impl S3Storage {
@@ -101,7 +104,8 @@ impl S3Storage {
         if let Some(endpoint) = &config.endpoint {
             builder = builder.endpoint_url(endpoint.as_str().trim_end_matches('/'));
         }
-        let storage = Self { inner: Arc::new(Inner { client: Client::from_conf(builder.build()), config }) };
+        let client = Client::from_conf(builder.build());
+        let storage = Self { inner: Arc::new(Inner { client, config, signed: presign::memory() }) };
         storage.sweep_spool().await;
         storage
     }

@@ -126,6 +126,11 @@ impl Server {
         self.inner.store.lock().objects.insert(key.to_owned(), object);
     }
 
+    /// Loses an object.
+    pub fn remove(&self, key: &str) {
+        self.inner.store.lock().objects.remove(key);
+    }
+
     /// How many multipart uploads are open.
     pub fn open_uploads(&self) -> usize {
         self.inner.store.lock().uploads.len()
