@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use atcr_bin::cli::ServerCommand;
-use atcr_bin::hold::{self, DoctorCommand, IdentityCommand, RepoCommand};
+use atcr_bin::hold::{self, DoctorCommand, IdentityCommand, RepoCommand, StorageCommand};
 use clap::{Parser, Subcommand};
 
 /// A hold: storage for images, with an identity of its own.
@@ -24,6 +24,9 @@ enum Command {
     /// The hold's repo: its captain, crew and layer records.
     #[command(subcommand)]
     Repo(RepoCommand),
+    /// The blobs: whether they are as they should be, and how they get elsewhere.
+    #[command(subcommand)]
+    Storage(StorageCommand),
     /// Tries out the storage and says what is wrong with it, and what to do.
     ///
     /// It puts a small blob there, as clients would, and removes it again. The hold may run meanwhile.
@@ -35,6 +38,7 @@ fn main() -> ExitCode {
         Command::Server(command) => command.run(hold::run),
         Command::Identity(command) => command.run(),
         Command::Repo(command) => command.run(),
+        Command::Storage(command) => command.run(),
         Command::Doctor(command) => command.run(),
     })
 }

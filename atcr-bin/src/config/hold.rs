@@ -78,6 +78,8 @@ pub struct Registration {
     pub owner_did: Option<Did>,
     /// Whether everybody with an account may become crew by themselves.
     pub allow_all_crew: bool,
+    /// Whether crew records in the owner's own repo count, as holds of 2025 had them.
+    pub legacy_crew: bool,
     /// Where the hold stands, for people to know.
     pub region: Option<String>,
 }

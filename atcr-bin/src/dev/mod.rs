@@ -149,6 +149,7 @@ impl Network {
             storage: hold::StorageSettings::Filesystem(None),
             egress: egress.clone(),
             plc_url: plc_url.clone(),
+            legacy_crew: false,
         };
         let opened = settings.open().await?;
         let hold_did = opened.did().clone();

@@ -5,6 +5,7 @@ mod identity;
 mod repo;
 mod settings;
 mod storage;
+mod upkeep;
 
 use atcr_auth::TrustedProxies;
 use axum::Router;
@@ -18,6 +19,7 @@ use crate::serve::{self, Shutdown};
 pub use doctor::DoctorCommand;
 pub use identity::IdentityCommand;
 pub use repo::RepoCommand;
+pub use upkeep::StorageCommand;
 
 pub(crate) use settings::Settings;
 pub(crate) use storage::StorageSettings;

@@ -1,10 +1,13 @@
 use std::sync::Arc;
 
 use atcr_core::crypto::PublicKey;
-use atcr_core::did_resolver::{CacheLimits, CachingResolver, NetworkResolver, PlcResolver, WebResolver};
+use atcr_core::did_resolver::{
+    CacheLimits, CachingResolver, DnsHandleResolver, IdentityResolver, NetworkResolver, PlcResolver,
+    WebResolver,
+};
 use atcr_core::egress::{Egress, EgressPolicy};
 use atcr_hold::identity::{IdentityMethod, PlcIdentity};
-use atcr_hold::{Hold, Tier, Tiers, TiersError, Verify};
+use atcr_hold::{Hold, LegacyCrew, Tier, Tiers, TiersError, Verify};
 use atcr_pds::Crawlers;
 use atcr_pds::plc::HttpDirectory;
 use url::Url;
@@ -20,6 +23,7 @@ pub(crate) struct Settings {
     pub(crate) storage: StorageSettings,
     pub(crate) egress: Egress,
     pub(crate) plc_url: Url,
+    pub(crate) legacy_crew: bool,
 }
 
 fn tiers(quota: Quota) -> Result<Tiers, ConfigError> {
@@ -113,15 +117,27 @@ impl Settings {
                 hold.identity = IdentityMethod::Plc(plc);
             }
         }
-        Ok(Self { hold, storage, egress, plc_url: database.plc_directory_url })
+        Ok(Self {
+            hold,
+            storage,
+            egress,
+            plc_url: database.plc_directory_url,
+            legacy_crew: registration.legacy_crew,
+        })
     }
 
     /// Opens the hold.
     pub(crate) async fn open(self) -> Result<Hold, Error> {
-        let Self { mut hold, storage, egress, plc_url } = self;
+        let Self { mut hold, storage, egress, plc_url, legacy_crew } = self;
         let network =
-            NetworkResolver::new(PlcResolver::new(egress.clone(), plc_url), WebResolver::new(egress));
+            NetworkResolver::new(PlcResolver::new(egress.clone(), plc_url), WebResolver::new(egress.clone()));
         let resolver = Arc::new(CachingResolver::new(network, CacheLimits::default()));
+        if legacy_crew {
+            let handles = DnsHandleResolver::from_system(egress.clone());
+            let handles = Arc::new(handles.map_err(Error::start("the DNS resolver"))?);
+            hold.legacy_crew =
+                Some(LegacyCrew::new(IdentityResolver::new(resolver.clone(), handles), egress));
+        }
         hold.storage = storage.open().await?;
         Hold::open(hold, resolver).await.map_err(Error::start("the hold"))
     }

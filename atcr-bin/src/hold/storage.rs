@@ -35,6 +35,34 @@ impl StorageSettings {
         }
     }
 
+    /// What tells it from other storages. Two layouts of one bucket are one storage.
+    pub(crate) fn name(&self, data_dir: &Path) -> String {
+        match self {
+            Self::Filesystem(folder) => {
+                let folder = folder.clone().unwrap_or_else(|| data_dir.join("storage"));
+                let folder = folder.canonicalize().unwrap_or(folder);
+                format!("filesystem {}", folder.display())
+            }
+            #[cfg(feature = "s3")]
+            Self::S3(config) => {
+                let endpoint = config.endpoint.as_ref().map_or("aws", url::Url::as_str);
+                let prefix = config.prefix.as_ref().map_or("", atcr_hold::storage::ObjectKey::as_str);
+                format!("s3 {endpoint} {} {prefix}", config.bucket)
+            }
+        }
+    }
+
+    /// Opens the storage, that in the hold's own folder too.
+    pub(crate) async fn open_any(self, data_dir: &Path) -> Result<Arc<dyn ObjectStorage>, Error> {
+        match self.open().await? {
+            Some(storage) => Ok(storage),
+            None => {
+                let storage = FilesystemStorage::open(data_dir.join("storage")).await;
+                Ok(Arc::new(storage.map_err(Error::start("the storage"))?))
+            }
+        }
+    }
+
     /// Opens the storage; `None` for the hold's own folder.
     pub(crate) async fn open(self) -> Result<Option<Arc<dyn ObjectStorage>>, Error> {
         match self {

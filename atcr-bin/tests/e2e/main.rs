@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
 
 mod audit;
+mod chunks;
 mod cli;
 mod credential_helper;
 mod device_sign_in;

@@ -25,7 +25,7 @@ pub(crate) async fn appview(
         .env("ATCR_AUTH_DATA_DIR", data_dir)
         .env("ATCR_IDENTITY_PLC_DIRECTORY_URL", dev.text("plc"))
         .env("ATCR_IDENTITY_HANDLE_RESOLVER_URL", dev.text("pds"))
-        .envs(settings.iter().copied());
+        .envs(settings.iter().map(|(name, value)| (*name, value.replace("{port}", &port.to_string()))));
     let process = Running::spawn(command);
     let ping = format!("http://{registry}/v2/");
     tokio::time::timeout(Duration::from_secs(30), async {

@@ -1,8 +1,8 @@
 //! Blobs in S3, from `docker push` to `docker pull`: the hold hands out addresses and sees no byte of a layer.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use oci_distribution::Client;
 use oci_distribution::client::{ClientConfig, ClientProtocol};
@@ -11,20 +11,33 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::outage::appview;
-use crate::support::{Account, Dev, HoldProcess, Running, image, pull, reference};
+use crate::support::{Account, Dev, HoldProcess, Running, image, pull, reference, token};
 
 /// A network whose pushes go to a hold on S3.
-struct World {
-    s3: Server,
-    alice: Account,
-    registry: String,
-    hold_bytes: Arc<AtomicU64>,
-    _processes: [Running; 2],
+pub(crate) struct World {
+    pub(crate) s3: Server,
+    pub(crate) alice: Account,
+    pub(crate) registry: String,
+    pub(crate) hold: HoldProcess,
+    pub(crate) hold_process: Running,
+    /// Where requests to the hold go.
+    pub(crate) gate: Gate,
+    _appview: Running,
     _dev: Dev,
 }
 
 impl World {
-    async fn start(dir: &Path, s3: Server, settings: &[(&str, &str)]) -> Self {
+    pub(crate) async fn start(dir: &Path, s3: Server, settings: &[(&str, &str)]) -> Self {
+        Self::start_at(dir, s3, settings, &[]).await
+    }
+
+    /// As above, with settings of the AppView.
+    pub(crate) async fn start_at(
+        dir: &Path,
+        s3: Server,
+        settings: &[(&str, &str)],
+        of_appview: &[(&str, &str)],
+    ) -> Self {
         let dev = Dev::start(&dir.join("dev"));
         let alice = dev.account(0);
         let endpoint = s3.endpoint();
@@ -46,16 +59,16 @@ impl World {
         for (name, value) in settings {
             hold.set(name, value);
         }
-        let (port, hold_bytes) = count_traffic(hold.url()).await;
-        hold.set("HOLD_SERVER_PUBLIC_URL", &format!("http://localhost:{port}"));
-        let (hold, did) = hold.serve().await;
-        let settings = [("ATCR_SERVER_DEFAULT_HOLD_DID", did.as_str())];
+        let gate = Gate::open(&hold.url()).await;
+        hold.set("HOLD_SERVER_PUBLIC_URL", &format!("http://localhost:{}", gate.port));
+        let (hold_process, did) = hold.serve().await;
+        let settings = [&[("ATCR_SERVER_DEFAULT_HOLD_DID", did.as_str())], of_appview].concat();
         let (appview, registry) = appview(&dev, &dir.join("appview"), &settings).await;
-        Self { s3, alice, registry, hold_bytes, _processes: [hold, appview], _dev: dev }
+        Self { s3, alice, registry, hold, hold_process, gate, _appview: appview, _dev: dev }
     }
 
     /// The bytes of bodies that went to or from the storage by signed URLs, and otherwise.
-    fn storage_bytes(&self) -> (u64, u64) {
+    pub(crate) fn storage_bytes(&self) -> (u64, u64) {
         let requests = self.s3.requests();
         let (signed, own): (Vec<_>, Vec<_>) = requests.iter().partition(|request| request.presigned);
         let bytes = |requests: Vec<&strict_s3::Request>| {
@@ -66,27 +79,40 @@ impl World {
 }
 
 /// Stands before a server and counts what goes either way.
-async fn count_traffic(url: String) -> (u16, Arc<AtomicU64>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let counted = Arc::new(AtomicU64::new(0));
-    let bytes = Arc::clone(&counted);
-    let target = url.strip_prefix("http://").unwrap().to_owned();
-    tokio::spawn(async move {
-        while let Ok((client, _)) = listener.accept().await {
-            let (target, bytes) = (target.clone(), Arc::clone(&bytes));
-            tokio::spawn(async move {
-                let Ok(server) = TcpStream::connect(target).await else { return };
-                let ((from_client, to_client), (from_server, to_server)) =
-                    (client.into_split(), server.into_split());
-                tokio::join!(
-                    copy(from_client, to_server, Arc::clone(&bytes)),
-                    copy(from_server, to_client, bytes)
-                );
-            });
-        }
-    });
-    (port, counted)
+pub(crate) struct Gate {
+    pub(crate) port: u16,
+    pub(crate) bytes: Arc<AtomicU64>,
+    target: Arc<Mutex<String>>,
+}
+
+impl Gate {
+    async fn open(url: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let gate = Self { port, bytes: Arc::default(), target: Arc::default() };
+        gate.lead_to(url);
+        let (bytes, target) = (Arc::clone(&gate.bytes), Arc::clone(&gate.target));
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let (target, bytes) = (target.lock().unwrap().clone(), Arc::clone(&bytes));
+                tokio::spawn(async move {
+                    let Ok(server) = TcpStream::connect(target).await else { return };
+                    let ((from_client, to_client), (from_server, to_server)) =
+                        (client.into_split(), server.into_split());
+                    tokio::join!(
+                        copy(from_client, to_server, Arc::clone(&bytes)),
+                        copy(from_server, to_client, bytes)
+                    );
+                });
+            }
+        });
+        gate
+    }
+
+    /// New connections go to this server.
+    pub(crate) fn lead_to(&self, url: &str) {
+        url.strip_prefix("http://").unwrap().clone_into(&mut self.target.lock().unwrap());
+    }
 }
 
 async fn copy(
@@ -134,7 +160,7 @@ async fn layers_go_to_the_storage_and_come_from_it_past_the_hold() {
     // The layer, and the configuration of two bytes; each once in and once out.
     let (signed, own) = world.storage_bytes();
     assert_eq!(signed, 2 * (size + 2));
-    let through = world.hold_bytes.load(Ordering::Relaxed);
+    let through = world.gate.bytes.load(Ordering::Relaxed);
     assert!(through < 100_000, "{through} bytes passed the hold");
     eprintln!("of {size} bytes, {through} passed the hold towards clients, {own} towards the storage");
     assert_eq!(world.s3.open_uploads(), 0);
@@ -163,7 +189,7 @@ async fn without_signed_urls_everything_passes_the_hold() {
     let back = push_and_pull(&world.registry, "alice.test/app:1", &world.alice, &content).await;
     assert!(back == content);
     assert_eq!(world.storage_bytes().0, 0);
-    assert!(world.hold_bytes.load(Ordering::Relaxed) > 100_000_000);
+    assert!(world.gate.bytes.load(Ordering::Relaxed) > 100_000_000);
     let keys = world.s3.objects();
     assert!(keys.iter().all(|(key, _)| key.starts_with("docker/registry/v2/blobs/sha256/")), "{keys:?}");
 }
@@ -208,4 +234,34 @@ async fn the_doctor_says_what_is_wrong_and_ends_with_an_error() {
     assert!(output.status.success());
     let findings: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert!(findings.as_array().unwrap().iter().all(|finding| finding["verdict"] == "ok"), "{findings}");
+}
+
+/// Clients in Go send the registry's token along when they are redirected to its own host (moby#50065), and a storage that
+/// sees it beside a signed URL refuses both. There the AppView passes the bytes through; elsewhere it redirects.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_is_not_sent_to_a_storage_that_would_get_the_registrys_token() {
+    for (same_host, expected) in [(true, 200), (false, 307)] {
+        let dir = tempfile::tempdir().unwrap();
+        let s3 = Server::start(Rules::default()).await;
+        let endpoint = if same_host { s3.named_endpoint() } else { s3.endpoint() };
+        let settings = [("S3_ENDPOINT", endpoint.as_str())];
+        let at_localhost = [("ATCR_SERVER_BASE_URL", "http://localhost:{port}")];
+        let world = World::start_at(dir.path(), s3, &settings, &at_localhost).await;
+        let registry = world.registry.replace("127.0.0.1", "localhost");
+        let content = b"what nobody but the storage keeps".to_vec();
+        let digest = crate::chunks::push(&registry, &world.alice, &[&content]).await;
+        let bearer = token(&registry, Some(&world.alice), "repository:alice.test/app:pull").await.unwrap();
+        #[expect(clippy::disallowed_methods, reason = "a test speaks to its own server on loopback")]
+        let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+        let url = format!("http://{registry}/v2/alice.test/app/blobs/{digest}");
+        let answer = client.get(url).bearer_auth(&bearer).send().await.unwrap();
+        assert_eq!(answer.status().as_u16(), expected);
+        if same_host {
+            assert_eq!(answer.bytes().await.unwrap(), content);
+        } else {
+            let url = answer.headers()["location"].to_str().unwrap().to_owned();
+            assert!(url.starts_with(&endpoint), "{url}");
+            assert_eq!(client.get(url).send().await.unwrap().bytes().await.unwrap(), content);
+        }
+    }
 }

@@ -89,6 +89,13 @@ impl HoldProcess {
         Self { settings: own.into_iter().chain(given).collect() }
     }
 
+    /// Another process of the same hold.
+    pub(crate) fn replica(&self) -> Self {
+        let address = Self::new(Path::new(""), &[]).settings.remove(0);
+        let settings = [vec![address], self.settings[1..].to_vec()].concat();
+        Self { settings }
+    }
+
     pub(crate) fn set(&mut self, name: &str, value: &str) {
         self.settings.push((name.to_owned(), value.to_owned()));
     }
