@@ -51,18 +51,24 @@ impl Uploads {
                 let object = Object { key: object.clone(), size: *size };
                 self.place(&session, digest, object).await
             }
-            State::Completing { .. } if fixed => match self.join(&session, digest, count, &named).await? {
-                Joined::Right(object) => match self.ledger.verified(&session, digest, &object).await {
+            State::Completing { .. } if fixed => match self.join(&session, digest, count, &named).await {
+                // Another completion of this session found the blob there, and threw these bytes away.
+                Err(UploadError::UnknownUpload) => match self.find(digest).await? {
+                    Some(blob) => self.finish(&session, digest, Place::Present, blob.size).await,
+                    None => Err(UploadError::UnknownUpload),
+                },
+                Err(error) => Err(error),
+                Ok(Joined::Right(object)) => match self.ledger.verified(&session, digest, &object).await {
                     Ok(true) => self.place(&session, digest, object).await,
                     Ok(false) => self.ended(&session, digest).await,
                     Err(error) => self.refuse(&session, error).await,
                 },
-                Joined::Unread(object) => {
+                Ok(Joined::Unread(object)) => {
                     let blob = self.finish(&session, digest, Place::Pending(&object), object.size).await?;
                     self.added.notify_one();
                     Ok(blob)
                 }
-                Joined::Present(blob) => self.finish(&session, digest, Place::Present, blob.size).await,
+                Ok(Joined::Present(blob)) => self.finish(&session, digest, Place::Present, blob.size).await,
             },
             State::Completing { digest }
             | State::Verified { digest, .. }
