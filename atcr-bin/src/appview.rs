@@ -11,13 +11,16 @@ use atcr_auth::{
     TokenAuthorizer, TokenConfig, TokenEndpoint, TokenIssuer, TokenKeys, TokenVerifier, TrustedProxies,
     WebSignIn,
 };
+use atcr_core::ManifestStore;
 use atcr_core::did_resolver::{
-    CacheLimits, CachingResolver, DnsHandleResolver, HandleResolver, IdentityResolver, NetworkResolver,
-    PlcResolver, WebResolver, XrpcHandleResolver,
+    CacheLimits, CachingResolver, DidResolver, DnsHandleResolver, HandleResolver, IdentityResolver,
+    NetworkResolver, PlcResolver, WebResolver, XrpcHandleResolver,
 };
 use atcr_core::egress::{Egress, EgressPolicy};
 use atcr_core::syntax::Did;
-use atcr_registry::atproto::{BlobDelivery, Network, Welcome};
+use atcr_registry::atproto::{BlobDelivery, HoldBlobStore, Network, Welcome, indexed_identities};
+use atcr_registry::index::{Index, IndexError};
+use atcr_registry::ingest::{Ingest, IngestOptions};
 use atcr_registry::{Limits, Registry, SessionKey, Sparse};
 use axum::Router;
 use axum::middleware::from_fn_with_state;
@@ -41,6 +44,35 @@ pub(crate) struct AppViewSettings {
     pub(crate) trusted_proxies: Vec<Addresses>,
     pub(crate) limits: Limits,
     pub(crate) sparse_images: bool,
+    /// The database of the index; the default one in `data_dir` is done without when another process has it.
+    pub(crate) index: Option<String>,
+    pub(crate) ingest: IngestOptions,
+}
+
+/// A registry that is open.
+pub(crate) struct AppView {
+    /// Everything that answers under its URL.
+    pub(crate) router: Router,
+    index: Option<(Index, Ingest)>,
+}
+
+impl AppView {
+    /// Keeps the index current until the order to stop.
+    pub(crate) fn keep_current(
+        &mut self,
+        shutdown: Shutdown,
+    ) -> impl Future<Output = Result<(), Error>> + Send + use<> {
+        let index = self.index.take();
+        async move {
+            // The index stays open for requests that are under way.
+            let Some((_, ingest)) = index else { return Ok(()) };
+            tokio::select! {
+                () = ingest.clone().run() => {}
+                () = shutdown.ordered() => {}
+            }
+            ingest.hand_over().await.map_err(Error::start("the index"))
+        }
+    }
 }
 
 /// Serves a registry until SIGTERM or SIGINT.
@@ -61,7 +93,7 @@ pub async fn run(config: AppViewConfig) -> Result<(), Error> {
         serve::outlive_hangup()?;
     }
     let listener = serve::listen(&config.server.addr).await?;
-    let router = open(AppViewSettings {
+    let mut appview = open(AppViewSettings {
         base_url,
         default_hold,
         client_name: config.server.client_name,
@@ -74,18 +106,28 @@ pub async fn run(config: AppViewConfig) -> Result<(), Error> {
         trusted_proxies: config.server.trusted_proxies,
         limits: config.requests.into(),
         sparse_images: config.registry.sparse_images,
+        index: config.index.url,
+        ingest: config.ingest.into(),
     })
     .await?;
+    let current = tokio::spawn(appview.keep_current(shutdown.clone()));
     tracing::info!(addr = %config.server.addr, "the registry is ready");
-    serve::serve(listener, router, config.connections.into(), shutdown).await
+    let served = serve::serve(listener, appview.router, config.connections.into(), shutdown).await;
+    current.await.map_err(Error::start("the index"))??;
+    served
 }
 
-/// Opens a registry: everything that answers under its URL.
-pub(crate) async fn open(settings: AppViewSettings) -> Result<Router, Error> {
+/// Opens a registry.
+pub(crate) async fn open(settings: AppViewSettings) -> Result<AppView, Error> {
     let AppViewSettings { base_url, default_hold, data_dir, egress, .. } = settings;
     let secret = |name: &str| data_dir.join(name);
 
-    let identities = identities(&egress, settings.plc_url, settings.handle_resolver)?;
+    let (dids, handles) = resolvers(&egress, settings.plc_url, settings.handle_resolver)?;
+    let identities = IdentityResolver::new(Arc::clone(&dids), Arc::clone(&handles));
+    let index = open_index(settings.index, &data_dir).await?.map(|index| {
+        let ingest = Ingest::new(index.clone(), egress.clone(), identities.clone(), settings.ingest);
+        (index, ingest)
+    });
     let sealing = SealingKey::new(&keys::load_or_create::<32>(&secret("sessions.key"))?);
     let store = SqliteSessionStore::open(&secret("sessions.sqlite"), sealing)
         .await
@@ -112,17 +154,31 @@ pub(crate) async fn open(settings: AppViewSettings) -> Result<Router, Error> {
     tokens.lifetime = Duration::from_secs(settings.token_seconds);
     let issuer = TokenIssuer::new(Arc::clone(&token_keys), tokens.clone(), Clock::system());
     let verifier = TokenVerifier::new(token_keys, tokens, Clock::system());
-    let policy = Arc::new(NamespacePolicy::new(identities.clone()));
+    // Whoever signs in is looked up now; whose images are pulled may be known.
+    let known = match &index {
+        Some((index, ingest)) => indexed_identities(index, ingest, dids, handles),
+        None => identities,
+    };
+    let policy = Arc::new(NamespacePolicy::new(known.clone()));
     let token_endpoint = TokenEndpoint::new(issuer, verifier.clone(), Arc::new(sign_in), policy.clone());
     let proxies: TrustedProxies = settings.trusted_proxies.into_iter().collect();
     let token_endpoint = token_endpoint.with_trusted_proxies(proxies.clone());
 
     let delivery = if settings.redirect_blobs { BlobDelivery::Redirect } else { BlobDelivery::Proxy };
     let public_url = base_url.clone();
-    let network = Network { egress, identities, sessions, default_hold, delivery, public_url };
-    let (manifests, blobs) = network.stores();
+    let network = Network { egress, identities: known, sessions, default_hold, delivery, public_url };
+    let (manifests, blobs): (Arc<dyn ManifestStore>, HoldBlobStore) = match &index {
+        Some((index, ingest)) => {
+            let (manifests, blobs) = network.indexed_stores(index, ingest);
+            (Arc::new(manifests), blobs)
+        }
+        None => {
+            let (manifests, blobs) = network.stores();
+            (Arc::new(manifests), blobs)
+        }
+    };
     let registry = Registry::builder()
-        .manifests(Arc::new(manifests))
+        .manifests(manifests)
         .blobs(Arc::new(blobs))
         .authorizer(Arc::new(TokenAuthorizer::new(verifier, policy, &base_url)))
         .limits(settings.limits)
@@ -140,7 +196,26 @@ pub(crate) async fn open(settings: AppViewSettings) -> Result<Router, Error> {
         );
         router = router.merge(web_sign_in.router()).merge(devices.router());
     }
-    Ok(router.layer(from_fn_with_state(proxies, audit::from_address)))
+    let router = router.layer(from_fn_with_state(proxies, audit::from_address));
+    Ok(AppView { router, index })
+}
+
+/// The index that is set, or one beside the keys. Replicas that share this folder and have no other setting do without,
+/// but for the first one.
+async fn open_index(url: Option<String>, data_dir: &Path) -> Result<Option<Index>, Error> {
+    let is_set = url.is_some();
+    let url = url.unwrap_or_else(|| format!("sqlite://{}", data_dir.join("index.sqlite").display()));
+    match Index::open(&url).await {
+        Ok(index) => Ok(Some(index)),
+        Err(IndexError::InUse(path)) if !is_set => {
+            tracing::warn!(
+                path,
+                "another replica has the index; this one asks PDSs. Set index.url to share one in PostgreSQL"
+            );
+            Ok(None)
+        }
+        Err(error) => Err(Error::start("the index")(error)),
+    }
 }
 
 /// The key that signs registry tokens, and another one that is taken too while there is one: the former key, or on
@@ -169,11 +244,11 @@ fn client_keys(data_dir: &Path) -> Result<ClientKeys, Error> {
 }
 
 /// Who is who: DIDs by the network, handles by the DNS or by the service that the configuration names.
-fn identities(
+fn resolvers(
     egress: &Egress,
     plc_url: Url,
     handle_resolver: Option<Url>,
-) -> Result<IdentityResolver, Error> {
+) -> Result<(Arc<dyn DidResolver>, Arc<dyn HandleResolver>), Error> {
     let network =
         NetworkResolver::new(PlcResolver::new(egress.clone(), plc_url), WebResolver::new(egress.clone()));
     let handles: Arc<dyn HandleResolver> = if let Some(service) = handle_resolver {
@@ -183,7 +258,7 @@ fn identities(
         Arc::new(dns.map_err(Error::start("the DNS resolver"))?)
     };
     let dids = CachingResolver::new(network, CacheLimits::default());
-    Ok(IdentityResolver::new(Arc::new(dids), handles))
+    Ok((Arc::new(dids), handles))
 }
 
 #[cfg(test)]

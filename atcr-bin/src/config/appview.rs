@@ -1,7 +1,9 @@
 use std::path::PathBuf;
+use std::time::Duration;
 
 use atcr_auth::Network;
 use atcr_core::syntax::Did;
+use atcr_registry::ingest::{IngestOptions, Source};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
@@ -19,6 +21,10 @@ pub struct AppViewConfig {
     pub identity: Identity,
     /// The registry.
     pub registry: Registry,
+    /// What is known of the network.
+    pub index: Index,
+    /// How that is kept current.
+    pub ingest: Ingest,
     /// What requests may cost.
     pub requests: Requests,
     /// What connections may cost.
@@ -109,6 +115,65 @@ impl Default for Registry {
     }
 }
 
+/// What is known of the network.
+#[derive(Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Index {
+    /// The database; may have a password in it.
+    pub url: Option<String>,
+}
+
+impl std::fmt::Debug for Index {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Index").field("url", &self.url.as_ref().map(|_| "…")).finish()
+    }
+}
+
+/// How the index is kept current.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ingest {
+    /// Relays that are followed.
+    pub relays: Vec<Url>,
+    /// PDSs and holds that are followed.
+    pub hosts: Vec<Url>,
+    /// Jetstream servers that are followed.
+    pub jetstream: Vec<Url>,
+    /// How many repos are read whole at the same time.
+    pub readers: usize,
+    /// The largest repo that is read, in bytes.
+    pub max_repo_size: u64,
+    /// How many seconds a tag counts as current after its stream was last seen at work.
+    pub freshness_seconds: u64,
+}
+
+impl Default for Ingest {
+    fn default() -> Self {
+        let none = Vec::new;
+        Self {
+            relays: none(),
+            hosts: none(),
+            jetstream: none(),
+            readers: 4,
+            max_repo_size: 1 << 30,
+            freshness_seconds: 60,
+        }
+    }
+}
+
+impl From<Ingest> for IngestOptions {
+    fn from(config: Ingest) -> Self {
+        let mut options = Self::default();
+        options.sources.extend(config.relays.into_iter().map(Source::Relay));
+        options.sources.extend(config.hosts.into_iter().map(Source::Host));
+        options.sources.extend(config.jetstream.into_iter().map(Source::Jetstream));
+        options.readers = config.readers.max(1);
+        options.max_repo_bytes = config.max_repo_size;
+        options.freshness = Duration::from_secs(config.freshness_seconds);
+        options
+    }
+}
+
 impl Config for AppViewConfig {
     const ENV_PREFIX: &'static str = "ATCR";
     const ENV_ALIASES: &'static [(&'static str, &'static str)] = &[
@@ -117,6 +182,8 @@ impl Config for AppViewConfig {
         ("ATCR_CLIENT_NAME", "server.client_name"),
         ("ATCR_DEFAULT_HOLD_DID", "server.default_hold_did"),
         ("ATCR_TOKEN_EXPIRATION", "auth.token_seconds"),
+        ("ATCR_RELAY_ENDPOINT", "ingest.relays"),
+        ("JETSTREAM_URL", "ingest.jetstream"),
         ("TEST_MODE", "server.test_mode"),
     ];
     const TEMPLATE: &'static str = include_str!("../../config/appview.yaml");

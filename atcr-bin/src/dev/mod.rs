@@ -19,6 +19,7 @@ use atcr_pds::Clock;
 use atcr_pds::accounts::{EgressDocuments, Pds, PdsConfig};
 use atcr_pds::plc::HttpDirectory;
 use atcr_pds::plc::directory::Directory;
+use atcr_registry::ingest::{IngestOptions, Source};
 use atcr_registry::{ConnectionLimits, Limits};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -158,7 +159,9 @@ impl Network {
 
         let appview_url =
             Url::parse(&format!("http://127.0.0.1:{registry_port}")).map_err(Error::start("the AppView"))?;
-        let appview = appview::open(AppViewSettings {
+        let mut ingest = IngestOptions::default();
+        ingest.sources = vec![Source::Host(pds_url.clone()), Source::Host(hold_url.clone())];
+        let mut appview = appview::open(AppViewSettings {
             base_url: appview_url.clone(),
             default_hold: hold_did.clone(),
             client_name: "atcr dev".to_owned(),
@@ -171,9 +174,12 @@ impl Network {
             trusted_proxies: Vec::new(),
             limits: Limits::default(),
             sparse_images: options.sparse_images,
+            index: None,
+            ingest,
         })
         .await?;
-        servers.spawn(serve(registry, appview));
+        servers.spawn(appview.keep_current(shutdown.clone()));
+        servers.spawn(serve(registry, appview.router));
 
         let ready = Ready {
             registry: format!("127.0.0.1:{registry_port}"),
