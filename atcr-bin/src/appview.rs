@@ -21,6 +21,7 @@ use atcr_core::syntax::Did;
 use atcr_registry::atproto::{BlobDelivery, HoldBlobStore, Network, Welcome, indexed_identities};
 use atcr_registry::index::{Index, IndexError};
 use atcr_registry::ingest::{Ingest, IngestOptions};
+use atcr_registry::web::WebUi;
 use atcr_registry::{Limits, Registry, SessionKey, Sparse};
 use axum::Router;
 use axum::middleware::from_fn_with_state;
@@ -187,14 +188,20 @@ pub(crate) async fn open(settings: AppViewSettings) -> Result<AppView, Error> {
         .build()
         .map_err(Error::start("the registry"))?;
     let mut router = registry.router().merge(token_endpoint.router());
+    let mut pages =
+        index.as_ref().map(|(index, _)| WebUi::new(index.clone(), &base_url, settings.client_name));
     if let Some(web_sign_in) = web_sign_in {
         let browsers = web_sign_in.browsers().clone();
+        pages = pages.map(|pages| pages.with_browsers(browsers.clone()));
         let devices = DeviceFlow::new(&base_url, store, browsers, Clock::system());
         let (web_sign_in, devices) = (
             web_sign_in.with_trusted_proxies(proxies.clone()),
             devices.with_trusted_proxies(proxies.clone()),
         );
         router = router.merge(web_sign_in.router()).merge(devices.router());
+    }
+    if let Some(pages) = pages {
+        router = router.merge(pages.router());
     }
     let router = router.layer(from_fn_with_state(proxies, audit::from_address));
     Ok(AppView { router, index })
