@@ -20,24 +20,6 @@ pub fn sync_directory(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// What was synced, for tests: nothing that survives a test tells of it.
-#[cfg(test)]
-pub(crate) mod synced {
-    use std::path::{Path, PathBuf};
-    use std::sync::{Mutex, PoisonError};
-
-    static DIRECTORIES: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
-
-    pub(super) fn note(path: &Path) {
-        DIRECTORIES.lock().unwrap_or_else(PoisonError::into_inner).push(path.to_owned());
-    }
-
-    /// Whether a directory was synced since it was made.
-    pub(crate) fn has(path: &Path) -> bool {
-        DIRECTORIES.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|synced| synced == path)
-    }
-}
-
 /// Makes a directory with all that is above it, durably. It is no error when it is there.
 pub fn create_directory(path: &Path) -> io::Result<()> {
     match fs::create_dir(path) {
@@ -73,4 +55,22 @@ where
 /// slashes, so that none lies in another.
 pub(crate) fn repository_folder(root: &Path, repository: &RepositoryName) -> PathBuf {
     root.join("repositories").join(repository.as_str().replace('/', "+"))
+}
+
+/// What was synced, for tests: nothing that survives a test tells of it.
+#[cfg(test)]
+pub(crate) mod synced {
+    use std::path::{Path, PathBuf};
+    use std::sync::{Mutex, PoisonError};
+
+    static DIRECTORIES: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+    pub(super) fn note(path: &Path) {
+        DIRECTORIES.lock().unwrap_or_else(PoisonError::into_inner).push(path.to_owned());
+    }
+
+    /// Whether a directory was synced since it was made.
+    pub(crate) fn has(path: &Path) -> bool {
+        DIRECTORIES.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|synced| synced == path)
+    }
 }

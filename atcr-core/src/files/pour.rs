@@ -355,7 +355,7 @@ mod tests {
         let mut body = stream::iter(pieces(&content(2 * BLOCK_BYTES), 1 << 20));
         match pour(&mut body, Sink(output, None), |_| ()).await {
             Err(PourError::Output(error)) => {
-                assert!(error.to_string().contains(path.to_str().unwrap()), "{error}")
+                assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
             }
             _ => panic!("a file that is open for reading only takes bytes"),
         }

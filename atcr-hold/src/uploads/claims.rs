@@ -54,7 +54,9 @@ impl Uploads {
             claim(&mut tx, digest, owner, Some(repository)).await?;
         }
         tx.commit().await?;
-        digests.iter().for_each(|digest| self.places.forget(digest));
+        for digest in digests {
+            self.places.forget(digest);
+        }
         Ok(())
     }
 

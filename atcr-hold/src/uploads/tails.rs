@@ -75,7 +75,7 @@ impl Tails {
         }
         file.seek(SeekFrom::Start(offset)).await.map_err(failed(&path))?;
         let mut end = offset;
-        while let Some(piece) = body.try_next().await.map_err(|error| StorageError::Body(error))? {
+        while let Some(piece) = body.try_next().await.map_err(StorageError::Body)? {
             file.write_all(&piece).await.map_err(failed(&path))?;
             end += piece.len() as u64;
         }
