@@ -168,15 +168,12 @@ pub(crate) async fn open(settings: AppViewSettings) -> Result<AppView, Error> {
     let delivery = if settings.redirect_blobs { BlobDelivery::Redirect } else { BlobDelivery::Proxy };
     let public_url = base_url.clone();
     let network = Network { egress, identities: known, sessions, default_hold, delivery, public_url };
-    let (manifests, blobs): (Arc<dyn ManifestStore>, HoldBlobStore) = match &index {
-        Some((index, ingest)) => {
-            let (manifests, blobs) = network.indexed_stores(index, ingest);
-            (Arc::new(manifests), blobs)
-        }
-        None => {
-            let (manifests, blobs) = network.stores();
-            (Arc::new(manifests), blobs)
-        }
+    let (manifests, blobs): (Arc<dyn ManifestStore>, HoldBlobStore) = if let Some((index, ingest)) = &index {
+        let (manifests, blobs) = network.indexed_stores(index, ingest);
+        (Arc::new(manifests), blobs)
+    } else {
+        let (manifests, blobs) = network.stores();
+        (Arc::new(manifests), blobs)
     };
     let registry = Registry::builder()
         .manifests(manifests)
@@ -250,12 +247,10 @@ fn client_keys(data_dir: &Path) -> Result<ClientKeys, Error> {
     Ok(keys.with_previous(read(keys::load_or_create(&previous)?)?))
 }
 
+type Resolvers = (Arc<dyn DidResolver>, Arc<dyn HandleResolver>);
+
 /// Who is who: DIDs by the network, handles by the DNS or by the service that the configuration names.
-fn resolvers(
-    egress: &Egress,
-    plc_url: Url,
-    handle_resolver: Option<Url>,
-) -> Result<(Arc<dyn DidResolver>, Arc<dyn HandleResolver>), Error> {
+fn resolvers(egress: &Egress, plc_url: Url, handle_resolver: Option<Url>) -> Result<Resolvers, Error> {
     let network =
         NetworkResolver::new(PlcResolver::new(egress.clone(), plc_url), WebResolver::new(egress.clone()));
     let handles: Arc<dyn HandleResolver> = if let Some(service) = handle_resolver {

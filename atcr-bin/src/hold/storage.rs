@@ -54,13 +54,11 @@ impl StorageSettings {
 
     /// Opens the storage, that in the hold's own folder too.
     pub(crate) async fn open_any(self, data_dir: &Path) -> Result<Arc<dyn ObjectStorage>, Error> {
-        match self.open().await? {
-            Some(storage) => Ok(storage),
-            None => {
-                let storage = FilesystemStorage::open(data_dir.join("storage")).await;
-                Ok(Arc::new(storage.map_err(Error::start("the storage"))?))
-            }
+        if let Some(storage) = self.open().await? {
+            return Ok(storage);
         }
+        let storage = FilesystemStorage::open(data_dir.join("storage")).await;
+        Ok(Arc::new(storage.map_err(Error::start("the storage"))?))
     }
 
     /// Opens the storage; `None` for the hold's own folder.

@@ -72,6 +72,7 @@ fn server() -> u16 {
         command.args(["-c", script, "sh"]).arg(&folder).arg(port.to_string());
         command.arg(program("initdb")).arg(program("postgres")).stdin(Stdio::piped()).current_dir(&folder);
         run_unprivileged(&mut command, &folder);
+        #[expect(clippy::zombie_processes, reason = "it ends after this process, by its standard input")]
         let mut child = command.spawn().unwrap();
         // Never closed by us: it ends with the process.
         std::mem::forget(child.stdin.take());

@@ -234,7 +234,7 @@ async fn everything(index: &Index) -> Vec<String> {
                 say(&at, format!("{:?}", index.has_starred(&did(who), &owner, &name).await.unwrap()));
             }
         }
-        for n in 0..MANIFESTS + 1 {
+        for n in 0..=MANIFESTS {
             say(
                 "holds",
                 format!("{:?}", index.holds_of_blob(&owner, &crate::records::blob(n)).await.unwrap()),
@@ -277,7 +277,7 @@ async fn agrees_with_a_naive_reader(index: &Index, world: &World) {
                     |(rkey, tag)| {
                         (
                             tag.rkey() == **rkey,
-                            tag.written_at().map(|at| at.timestamp()),
+                            tag.written_at().map(atcr_core::syntax::Datetime::timestamp),
                             std::cmp::Reverse(*rkey),
                         )
                     },
