@@ -71,13 +71,25 @@ impl Inner {
 
     async fn stream(self: &Arc<Self>, source: &Source, lease: &str) -> Result<(), IngestError> {
         let name = source.name();
-        let cursor = self.index.source(&name).await?.seq;
+        let state = self.index.source(&name).await?;
+        let cursor = match source {
+            // A stream that has said nothing yet has no cursor. What a host says from now on is all that it ever said.
+            Source::Host(_) => Some(state.seq.unwrap_or(0)),
+            // One that has the whole network is not asked for all of it: whoever was known before is read again.
+            Source::Relay(_) | Source::Jetstream(_) => {
+                if state.seq.is_none() && state.alive_at > 0 {
+                    self.index.read_all_again().await?;
+                    self.work.notify_one();
+                }
+                state.seq
+            }
+        };
         let mut socket = connect(&self.egress, &stream_url(source, cursor)).await?;
         tracing::info!(source = %name, ?cursor, "following");
         self.index.source_is_alive(&name).await?;
         // Events from now on arrive; what was before is listed and read. It ends with the stream.
         let mut backfill = JoinSet::new();
-        backfill.spawn(Arc::clone(self).list(source.clone(), cursor.is_none()));
+        backfill.spawn(Arc::clone(self).list(source.clone(), state.seq.is_none()));
 
         let mut judging: FuturesOrdered<BoxFuture<'static, Result<Judged, IngestError>>> =
             FuturesOrdered::new();

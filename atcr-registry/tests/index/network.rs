@@ -186,6 +186,13 @@ impl World {
 
     /// A registry that has just started, and follows the PDS.
     async fn start(&self, freshness: Duration) -> Registry {
+        let mut registry = self.open(freshness).await;
+        registry.running = Some(tokio::spawn(registry.ingest.clone().run()));
+        registry
+    }
+
+    /// A registry that follows nothing.
+    async fn open(&self, freshness: Duration) -> Registry {
         let mut options = IngestOptions::default();
         options.sources = vec![Source::Host(self.pds.clone())];
         options.freshness = freshness;
@@ -195,8 +202,7 @@ impl World {
         let ingest = Ingest::new(index.clone(), self.egress.clone(), direct, options);
         let known = indexed_identities(&index, &ingest, dids, handles);
         let (store, _) = network(&self.egress, known, &self.sessions).indexed_stores(&index, &ingest);
-        let running = Some(tokio::spawn(ingest.clone().run()));
-        Registry { store, index, ingest, running }
+        Registry { store, index, ingest, running: None }
     }
 
     fn at(&self, name: &str) -> Access {
@@ -257,16 +263,11 @@ impl Registry {
         }
     }
 
-    /// Follows nothing any more.
-    async fn rest(&mut self) {
+    async fn stop(mut self) {
         if let Some(running) = self.running.take() {
             running.abort();
             running.await.ok();
         }
-    }
-
-    async fn stop(mut self) {
-        self.rest().await;
         self.ingest.hand_over().await.unwrap();
         self.index.close().await;
     }
@@ -380,9 +381,7 @@ async fn what_is_pushed_here_is_read_here_at_once() {
 async fn an_unknown_repository_is_asked_for_once_by_all_who_want_it() {
     let world = World::new(Place::sqlite()).await;
     push_both(&world.elsewhere, &world).await;
-    let mut registry = world.start(Duration::from_secs(60)).await;
-    // Nothing is followed: what is not known stays unknown.
-    registry.rest().await;
+    let registry = world.open(Duration::from_secs(60)).await;
     world.counts.asked();
     let (app, latest) = (world.at("app"), Reference::Tag(tag(0)));
     let pulls = (0..50).map(|_| registry.store.get(&app, &latest));
