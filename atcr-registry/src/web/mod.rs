@@ -1,6 +1,7 @@
 //! The pages that people find, read and star images on.
 //!
-//! [`WebUi`] makes a router from an [`Index`] and, where people can sign in, the [`Browsers`] of this registry. Every page is
+//! [`WebUi`] makes a router from an [`Index`](crate::index::Index) and, where people can sign in, the
+//! [`Browsers`](atcr_auth::browser::Browsers) of this registry. Every page is
 //! made here, works without a script, and loads nothing from anywhere else.
 //!
 //! | path | page |
