@@ -209,7 +209,11 @@ impl Egress {
         let forbidden = |reason| Err(EgressError::Forbidden { url: shown(url), reason });
         let loopback_name = match url.host() {
             None => return forbidden("it names no host"),
-            Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+            Some(Host::Domain(name)) => {
+                // The root of the DNS may be written out.
+                let name = name.strip_suffix('.').unwrap_or(name);
+                name == "localhost" || name.ends_with(".localhost")
+            }
             Some(Host::Ipv4(ip)) if !is_public(ip.into()) => {
                 if !(ip.is_loopback() && self.policy.allow_loopback) {
                     return forbidden("the address is not a public one");
