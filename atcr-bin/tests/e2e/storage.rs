@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::outage::appview;
-use crate::support::{Account, Dev, HoldProcess, Running, image, pull, reference, token};
+use crate::support::{Account, Dev, HoldProcess, Running, http, image, pull, reference, token};
 
 /// A network whose pushes go to a hold on S3.
 pub(crate) struct World {
@@ -264,4 +264,126 @@ async fn a_client_is_not_sent_to_a_storage_that_would_get_the_registrys_token() 
             assert_eq!(client.get(url).send().await.unwrap().bytes().await.unwrap(), content);
         }
     }
+}
+
+/// Runs a command of the hold and kills it when `reached` says so; gives whether it was still running then.
+async fn killed_when(hold: &HoldProcess, args: &[&str], mut reached: impl AsyncFnMut() -> bool) -> bool {
+    let mut child = hold.command(args).spawn().unwrap();
+    loop {
+        if child.try_wait().unwrap().is_some() {
+            return false;
+        }
+        if reached().await {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            return true;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+}
+
+/// Blobs on the disk of a hold that was stopped, and the hold.
+async fn stopped_with_blobs(dir: &Path) -> (Dev, HoldProcess, Vec<(atcr_core::oci::Digest, Vec<u8>)>) {
+    let dev = Dev::start(&dir.join("dev"));
+    let alice = dev.account(0);
+    let hold = HoldProcess::new(
+        &dir.join("hold"),
+        &[
+            ("HOLD_REGISTRATION_OWNER_DID", &alice.did),
+            ("HOLD_SERVER_PUBLIC", "true"),
+            ("HOLD_DATABASE_PLC_DIRECTORY_URL", dev.text("plc")),
+        ],
+    );
+    let (mut process, did) = hold.serve().await;
+    let (mut appview, registry) =
+        appview(&dev, &dir.join("appview"), &[("ATCR_SERVER_DEFAULT_HOLD_DID", &did)]).await;
+    let mut blobs = Vec::new();
+    for n in 0..8_u8 {
+        let content = vec![n; 2_000_000];
+        blobs.push((crate::chunks::push(&registry, &alice, &[&content]).await, content));
+    }
+    appview.stop("TERM");
+    process.stop("TERM");
+    (dev, hold, blobs)
+}
+
+fn json(output: &std::process::Output) -> serde_json::Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scrub_that_is_killed_goes_on_and_finds_what_went_bad() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_dev, hold, blobs) = stopped_with_blobs(dir.path()).await;
+    let key = atcr_hold::storage::ObjectKey::of_blob(&blobs[3].0);
+    let file = dir.path().join("hold/storage").join(key.as_str());
+    std::fs::write(file, b"rot").unwrap();
+    // Four blobs a second. Something is noted in the log of the database with each.
+    let log = dir.path().join("hold/hold.db-wal");
+    let begun = std::time::Instant::now();
+    let args = ["storage", "scrub", "--rate", "8 MB"];
+    let running = killed_when(&hold, &args, async || {
+        std::fs::metadata(&log).is_ok_and(|log| log.len() > 0) && begun.elapsed().as_millis() > 1200
+    });
+    assert!(running.await, "it was killed in the middle");
+    let output = hold.run(&["storage", "scrub", "--json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let found = json(&output);
+    assert_eq!(found["blobs"], 8, "{found}");
+    assert!(found["before"].as_u64().unwrap() > 0, "{found}");
+    assert_eq!(found["findings"].as_array().unwrap().len(), 1, "{found}");
+    assert_eq!(found["findings"][0]["digest"], blobs[3].0.to_string());
+    assert_eq!(found["findings"][0]["actual"], atcr_core::oci::Digest::sha256(b"rot").to_string());
+    let again = hold.run(&["storage", "scrub", "--json"]);
+    assert!(again.status.success(), "{again:?}");
+    assert_eq!(json(&again)["blobs"], 7);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_migration_that_is_killed_goes_on_and_the_hold_serves_from_the_new_storage() {
+    let dir = tempfile::tempdir().unwrap();
+    let s3 = Server::start(Rules::default()).await;
+    let (_dev, hold, blobs) = stopped_with_blobs(dir.path()).await;
+    let to = dir.path().join("new.yaml");
+    let endpoint = s3.endpoint();
+    let settings = format!(
+        "storage:\n  bucket: {BUCKET}\n  endpoint: {endpoint}\n  region: {REGION}\n  access_key: {ACCESS_KEY}\n  secret_key: {SECRET_KEY}\n"
+    );
+    std::fs::write(&to, settings).unwrap();
+    let to = to.to_str().unwrap();
+    let args = ["storage", "migrate", "--to", to, "--rate", "8 MB"];
+    // In the middle of a blob: some are there, and an upload is open.
+    let running = killed_when(&hold, &args, async || {
+        s3.open_uploads() > 0 && s3.objects().iter().filter(|(key, _)| key.ends_with("/data")).count() >= 2
+    });
+    assert!(running.await, "it was killed in the middle");
+
+    // While the hold runs it copies, and says what is left to do.
+    let (mut process, _) = hold.serve().await;
+    let output = hold.run(&["storage", "migrate", "--to", to]);
+    assert!(!output.status.success());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("stop it and call this again"), "{output:?}");
+    process.stop("TERM");
+    let output = hold.run(&["storage", "migrate", "--to", to]);
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(s3.open_uploads(), 0, "what the killed one had begun is gone");
+
+    std::fs::remove_dir_all(dir.path().join("hold/storage")).unwrap();
+    let mut hold = hold;
+    for (name, value) in [
+        ("S3_BUCKET", BUCKET),
+        ("S3_ENDPOINT", &endpoint),
+        ("AWS_REGION", REGION),
+        ("AWS_ACCESS_KEY_ID", ACCESS_KEY),
+        ("AWS_SECRET_ACCESS_KEY", SECRET_KEY),
+    ] {
+        hold.set(name, value);
+    }
+    let (_process, did) = hold.serve().await;
+    for (digest, content) in &blobs {
+        let request = http().get(format!("{}/xrpc/com.atproto.sync.getBlob", hold.url()));
+        let request = request.query(&[("did", did.as_str()), ("cid", &digest.to_string())]);
+        assert!(request.send().await.unwrap().bytes().await.unwrap() == *content);
+    }
+    assert!(hold.run(&["storage", "scrub"]).status.success());
 }
