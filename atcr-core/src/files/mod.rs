@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use crate::oci::RepositoryName;
 
 pub use cached::{open, stream};
-pub use pour::{Block, Output, PourError, WRITE_BYTES, pour};
+pub use pour::{Block, Blocks, Output, PourError, WRITE_BYTES, pour};
 
 /// Makes a change of the entries of a directory durable.
 pub fn sync_directory(path: &Path) -> io::Result<()> {

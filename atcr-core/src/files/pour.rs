@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
@@ -11,8 +13,12 @@ use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::named;
 
-/// The bytes of a block. A body has two in memory at most: one that is filled and one that is being written.
-const BLOCK_BYTES: usize = 256 * 1024;
+/// The bytes of a block of a body that is received alone. Each block wakes a thread, which costs more than the write.
+const LARGEST_BLOCK: usize = 1024 * 1024;
+/// The bytes of a block of a body that is received among many others.
+const SMALLEST_BLOCK: usize = 128 * 1024;
+/// What the blocks of all bodies take, until there are so many bodies that each has the smallest blocks.
+const MEMORY_BYTES: usize = 8 * 1024 * 1024;
 /// What a direct write is aligned to, in the file and in memory: a multiple of every disk's sector.
 const ALIGNMENT: usize = 4096;
 /// The bytes that one write through the page cache should have at most. Larger ones make it take huge pages one by one,
@@ -143,6 +149,34 @@ fn set_direct(_: &File, direct: bool) -> io::Result<bool> {
     Ok(!direct)
 }
 
+/// The memory of all bodies that are received at once by one store. A body has two blocks at most: one that is filled
+/// and one that is being written. They are of 1 MiB for the first four bodies, and smaller for those that come
+/// meanwhile, down to 128 KiB: a hundred bodies at once take 37 MiB.
+#[derive(Debug, Clone, Default)]
+pub struct Blocks {
+    bodies: Arc<AtomicUsize>,
+}
+
+impl Blocks {
+    fn lend(&self) -> Loan {
+        let bodies = self.bodies.fetch_add(1, Ordering::Relaxed) + 1;
+        let share = MEMORY_BYTES / (2 * bodies.next_power_of_two());
+        Loan { bodies: Arc::clone(&self.bodies), block_bytes: share.clamp(SMALLEST_BLOCK, LARGEST_BLOCK) }
+    }
+}
+
+/// The blocks of one body, until it is dropped.
+struct Loan {
+    bodies: Arc<AtomicUsize>,
+    block_bytes: usize,
+}
+
+impl Drop for Loan {
+    fn drop(&mut self) {
+        self.bodies.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// Bytes on their way to a file, aligned in memory as they will be there.
 #[derive(Debug)]
 pub struct Block {
@@ -151,13 +185,15 @@ pub struct Block {
     /// Where in it the first aligned byte is.
     base: usize,
     start: usize,
+    end: usize,
 }
 
 impl Block {
-    fn new(offset: u64) -> Self {
-        let memory = Vec::<u8>::with_capacity(BLOCK_BYTES + ALIGNMENT);
+    /// Of `size` bytes, which is a multiple of the alignment, less what stands before `offset` in its sector.
+    fn new(size: usize, offset: u64) -> Self {
+        let memory = Vec::<u8>::with_capacity(size + ALIGNMENT);
         let base = memory.as_ptr().align_offset(ALIGNMENT);
-        let mut block = Self { memory, base, start: 0 };
+        let mut block = Self { memory, base, start: 0, end: base + size };
         block.clear(offset);
         block
     }
@@ -171,7 +207,7 @@ impl Block {
 
     /// Takes bytes until it is full; how many it took.
     fn fill(&mut self, bytes: &[u8]) -> usize {
-        let count = bytes.len().min(self.base + BLOCK_BYTES - self.memory.len());
+        let count = bytes.len().min(self.end - self.memory.len());
         self.memory.extend_from_slice(&bytes[..count]);
         count
     }
@@ -181,7 +217,7 @@ impl Block {
     }
 
     fn is_full(&self) -> bool {
-        self.memory.len() == self.base + BLOCK_BYTES
+        self.memory.len() == self.end
     }
 
     /// How many bytes stand before the first aligned one.
@@ -204,13 +240,13 @@ pub enum PourError<E> {
 /// Receives a body to its end while its blocks are written, and calls `each` with its bytes in turn, to hash them while
 /// they are in the processor's caches. What it gives back is still to be written: the block with the end of the body.
 ///
-/// When it fails, and when the future is dropped, `sink` is dropped as soon as no write is under way any more. Memory: two
-/// blocks of 256 KiB.
+/// When it fails, and when the future is dropped, `sink` is dropped as soon as no write is under way any more.
 ///
 /// # Errors
 ///
 /// [`PourError`]: the body was cut off, or the file could not be written.
 pub async fn pour<S, E>(
+    blocks: &Blocks,
     body: &mut (impl Stream<Item = Result<Bytes, E>> + Unpin + ?Sized),
     mut sink: S,
     mut each: impl FnMut(&[u8]),
@@ -218,7 +254,8 @@ pub async fn pour<S, E>(
 where
     S: AsMut<Output> + Send + 'static,
 {
-    let mut block = Block::new(sink.as_mut().end());
+    let loan = blocks.lend();
+    let mut block = Block::new(loan.block_bytes, sink.as_mut().end());
     let mut writer = Writer::Idle(sink);
     while let Some(piece) = body.next().await {
         let piece = match piece {
@@ -235,7 +272,8 @@ where
             rest = left;
             if block.is_full() {
                 let (sink, spare) = writer.ready().await?;
-                let full = std::mem::replace(&mut block, spare.unwrap_or_else(|| Block::new(0)));
+                let full =
+                    std::mem::replace(&mut block, spare.unwrap_or_else(|| Block::new(loan.block_bytes, 0)));
                 writer = Writer::begin(sink, full);
             }
         }
@@ -316,18 +354,21 @@ mod tests {
         #[test]
         fn a_file_goes_on_with_the_bytes_of_the_body(
             before in prop_oneof![Just(0_usize), Just(ALIGNMENT), 0..20_000_usize],
-            size in prop_oneof![Just(BLOCK_BYTES), Just(2 * BLOCK_BYTES), 0..5 * BLOCK_BYTES],
+            size in prop_oneof![Just(SMALLEST_BLOCK), Just(2 * LARGEST_BLOCK), 0..3 * LARGEST_BLOCK],
             piece in prop_oneof![1000..100_000_usize, Just(1 << 20)],
+            others in 0..80_usize,
             mode in prop_oneof![Just(Mode::Cached), Just(Mode::OnlyCached)],
         ) {
             let all = content(before + size);
             let (_folder, path, file) = file_of(&all[..before]);
             let output = Output { mode, ..Output::new(file, path.clone(), before as u64) };
             let mut hashed = Vec::new();
+            let blocks = Blocks::default();
+            let _others: Vec<_> = (0..others).map(|_| blocks.lend()).collect();
             let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
             let mut body = stream::iter(pieces(&all[before..], piece));
             let each = |bytes: &[u8]| hashed.extend_from_slice(bytes);
-            let (mut sink, last) = runtime.block_on(pour(&mut body, Sink(output, None), each)).unwrap();
+            let (mut sink, last) = runtime.block_on(pour(&blocks, &mut body, Sink(output, None), each)).unwrap();
             sink.0.write(&last).unwrap();
             prop_assert_eq!(sink.0.end(), all.len() as u64);
             prop_assert!(std::fs::read(path).unwrap() == all);
@@ -335,25 +376,37 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_memory_of_many_bodies_at_once_is_bounded_and_is_given_back() {
+        let blocks = Blocks::default();
+        let loans: Vec<_> = (0..100).map(|_| blocks.lend()).collect();
+        assert_eq!(loans[0].block_bytes, LARGEST_BLOCK);
+        assert_eq!(loans[99].block_bytes, SMALLEST_BLOCK);
+        let memory: usize = loans.iter().map(|loan| 2 * loan.block_bytes).sum();
+        assert_eq!(memory, 37 * 1024 * 1024);
+        drop(loans);
+        assert_eq!(blocks.lend().block_bytes, LARGEST_BLOCK);
+    }
+
     #[tokio::test]
     async fn nothing_is_written_any_more_when_a_body_that_was_cut_off_is_reported() {
         let (_folder, path, file) = file_of(b"");
         let (sender, dropped) = mpsc::channel();
-        let mut cut = pieces(&content(3 * BLOCK_BYTES), BLOCK_BYTES);
+        let mut cut = pieces(&content(3 * LARGEST_BLOCK), LARGEST_BLOCK);
         cut.push(Err("cut"));
         let sink = Sink(Output::new(file, path.clone(), 0), Some(sender));
-        let poured = pour(&mut stream::iter(cut), sink, |_| ()).await;
+        let poured = pour(&Blocks::default(), &mut stream::iter(cut), sink, |_| ()).await;
         assert!(matches!(poured, Err(PourError::Body("cut"))));
         dropped.try_recv().unwrap();
-        assert_eq!(std::fs::metadata(path).unwrap().len(), 3 * BLOCK_BYTES as u64);
+        assert_eq!(std::fs::metadata(path).unwrap().len(), 3 * LARGEST_BLOCK as u64);
     }
 
     #[tokio::test]
     async fn a_file_that_cannot_be_written_is_named() {
         let (_folder, path, _) = file_of(b"");
         let output = Output::new(File::open(&path).unwrap(), path.clone(), 0);
-        let mut body = stream::iter(pieces(&content(2 * BLOCK_BYTES), 1 << 20));
-        match pour(&mut body, Sink(output, None), |_| ()).await {
+        let mut body = stream::iter(pieces(&content(2 * LARGEST_BLOCK), 1 << 20));
+        match pour(&Blocks::default(), &mut body, Sink(output, None), |_| ()).await {
             Err(PourError::Output(error)) => {
                 assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
             }

@@ -26,7 +26,7 @@ use self::upload::Upload;
 use super::{BeginUpload, BlobContent, BlobInfo, BlobStore, ByteStream, UploadState};
 use crate::access::Access;
 use crate::error::StoreError;
-use crate::files::{self, PourError, blocking, create_directory, named, pour, sync_directory};
+use crate::files::{self, Blocks, PourError, blocking, create_directory, named, pour, sync_directory};
 use crate::oci::{Algorithm, ByteRange, Digest, RangeRequest, RepositoryName};
 
 /// An upload that nobody went on with for this long is given up.
@@ -45,6 +45,7 @@ pub struct FilesystemBlobStore {
     discovery: bool,
     idle: Duration,
     swept: Arc<Mutex<Option<Instant>>>,
+    blocks: Blocks,
 }
 
 impl FilesystemBlobStore {
@@ -57,7 +58,7 @@ impl FilesystemBlobStore {
                 create_directory(&folder).map_err(named("making", &folder))?;
             }
             let files = Arc::new(files);
-            Ok(Self { files, discovery: false, idle: IDLE, swept: Arc::default() })
+            Ok(Self { files, discovery: false, idle: IDLE, swept: Arc::default(), blocks: Blocks::default() })
         })
         .await
     }
@@ -279,7 +280,7 @@ impl BlobStore for FilesystemBlobStore {
         let (upload, place) = Upload::of(&self.files.uploads(), &upload)?;
         let repository = access.repository.clone();
         let (writer, mut hasher) = blocking(move || upload.writer(&repository, place)).await?;
-        let poured = pour(&mut body, writer, |bytes| hasher.update(bytes)).await;
+        let poured = pour(&self.blocks, &mut body, writer, |bytes| hasher.update(bytes)).await;
         let (writer, last) = poured.map_err(|error| match error {
             PourError::Body(source) => StoreError::BodyInterrupted(source),
             PourError::Output(error) => error.into(),

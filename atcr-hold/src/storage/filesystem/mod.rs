@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use atcr_core::blob_store::ByteStream;
-use atcr_core::files::{PourError, create_directory, pour, sync_directory};
+use atcr_core::files::{Blocks, PourError, create_directory, pour, sync_directory};
 use atcr_core::oci::ByteRange;
 use atcr_core::syntax::TidClock;
 use bytes::Bytes;
@@ -53,6 +53,7 @@ pub struct FilesystemStorage {
 struct Inner {
     root: PathBuf,
     etags: TidClock,
+    blocks: Blocks,
 }
 
 impl FilesystemStorage {
@@ -63,7 +64,13 @@ impl FilesystemStorage {
         blocking(move || {
             let uploads = root.join("uploads");
             create_directory(&uploads).map_err(failed("making", &uploads))?;
-            Ok(Self { inner: Arc::new(Inner { root, etags: TidClock::after(None, clock) }) })
+            Ok(Self {
+                inner: Arc::new(Inner {
+                    root,
+                    etags: TidClock::after(None, clock),
+                    blocks: Blocks::default(),
+                }),
+            })
         })
         .await
     }
@@ -129,7 +136,7 @@ impl ObjectStorage for FilesystemStorage {
         let directory = self.directory(upload)?;
         let etag = self.inner.etags.now();
         let writer = blocking(move || PartWriter::open(directory, number, etag)).await?;
-        let poured = pour(&mut Measured::new(size, body), writer, |_| ()).await;
+        let poured = pour(&self.inner.blocks, &mut Measured::new(size, body), writer, |_| ()).await;
         let (writer, last) = poured.map_err(|error| match error {
             PourError::Body(source) => StorageError::Body(source),
             PourError::Output(error) => StorageError::io("taking a part", error),
