@@ -11,6 +11,8 @@ mod layout;
 mod measured;
 mod memory;
 mod object_storage;
+#[cfg(any(feature = "s3", feature = "azure"))]
+mod spool;
 #[cfg(feature = "s3")]
 mod s3;
 

@@ -104,10 +104,9 @@ impl S3Storage {
         if let Some(endpoint) = &config.endpoint {
             builder = builder.endpoint_url(endpoint.as_str().trim_end_matches('/'));
         }
+        super::spool::sweep(&config.spool_dir).await;
         let client = Client::from_conf(builder.build());
-        let storage = Self { inner: Arc::new(Inner { client, config, signed: presign::memory() }) };
-        storage.sweep_spool().await;
-        storage
+        Self { inner: Arc::new(Inner { client, config, signed: presign::memory() }) }
     }
 
     fn bucket(&self) -> &str {

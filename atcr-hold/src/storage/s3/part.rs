@@ -1,6 +1,4 @@
 use std::convert::Infallible;
-use std::fs;
-use std::io::{self, Write as _};
 use std::pin::pin;
 use std::time::Duration;
 
@@ -12,17 +10,15 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use http_body::Frame;
 use http_body_util::StreamBody;
-use tempfile::NamedTempFile;
 use tokio::sync::mpsc;
 
 use super::super::bucket::UploadName;
+use super::super::spool::{self, Beginning, too_large};
 use super::super::{Measured, Part, PartBody, PartNumber, StorageError, StorageUpload};
 use super::error::S3Failure;
 use super::multipart::{bare, of_upload};
 use super::{CONNECT, MAX_PART, S3Storage, part_number};
 
-/// A part of at most this size is kept in memory, where it can be sent again when the storage fails.
-const IN_MEMORY: usize = 256 * 1024;
 /// Bytes that are read from a file at once.
 const READ_PIECE: usize = 128 * 1024;
 /// Pieces of a body on their way to the connection.
@@ -32,17 +28,6 @@ const ANSWER: Duration = Duration::from_secs(60);
 /// The least speed in bytes per second at which a part from a file is still being sent.
 const SLOWEST: u64 = 256 * 1024;
 
-/// What the names of the files of parts begin with.
-const SPOOLED: &str = ".atcr-part-";
-/// A file that nobody has written to for so long is nobody's.
-const ABANDONED: Duration = Duration::from_secs(24 * 3600);
-
-/// What came of a body until it ended or became too large for memory.
-struct Beginning {
-    pieces: Vec<Bytes>,
-    size: usize,
-    ended: bool,
-}
 
 impl S3Storage {
     /// S3 wants to know the size of a part first. Small ones are kept in memory, of large ones it was said, or they are
@@ -56,7 +41,7 @@ impl S3Storage {
     ) -> Result<Part, StorageError> {
         let (name, id) = UploadName::of_upload(upload)?;
         if let Some(size) = size.filter(|size| *size > MAX_PART) {
-            return Err(too_large(size));
+            return Err(too_large(size, MAX_PART));
         }
         let request = self.inner.client.upload_part().bucket(self.bucket()).key(self.full(&name.data()));
         let request = request.upload_id(id).part_number(part_number(number)?);
@@ -65,85 +50,22 @@ impl S3Storage {
         let (sent, size) = match size {
             _ if begun.ended => {
                 let size = begun.size as u64;
-                let whole = ByteStream::from(joined(begun.pieces));
+                let whole = ByteStream::from(begun.joined());
                 (send(request.body(whole), size).await, size)
             }
             Some(size) => (pass_on(request, size, begun, &mut body).await?, size),
             None => {
-                let (file, size) = self.spool(begun, &mut body).await?;
+                let (file, size) = spool::gather(&self.inner.config.spool_dir, begun, &mut body, MAX_PART).await?;
                 let whole = ByteStream::read_from().path(file.path()).buffer_size(READ_PIECE).build().await;
-                let whole = whole.map_err(|error| spooling(error.into()))?;
+                let whole = whole.map_err(|error| spool::failed(error.into()))?;
                 (send(request.body(whole), size).await, size)
             }
         };
         let etag = sent.map_err(|failure| match failure.code() {
-            "EntityTooLarge" => too_large(size),
+            "EntityTooLarge" => too_large(size, MAX_PART),
             _ => of_upload(failure, upload, "sending a part"),
         })?;
         Ok(Part { number, size, etag })
-    }
-
-    /// Removes the files of parts that a process which was killed has left.
-    pub(super) async fn sweep_spool(&self) {
-        let folder = self.inner.config.spool_dir.clone();
-        let swept = blocking(move || {
-            for entry in fs::read_dir(folder)? {
-                let entry = entry?;
-                let ours = entry.file_name().to_string_lossy().starts_with(SPOOLED);
-                let age = entry.metadata()?.modified()?.elapsed().unwrap_or_default();
-                if ours && age > ABANDONED {
-                    fs::remove_file(entry.path())?;
-                }
-            }
-            Ok(())
-        });
-        if let Err(error) = swept.await {
-            tracing::debug!(%error, "what is left in the spool stays");
-        }
-    }
-
-    /// Gathers a body in a file, which goes when it is dropped.
-    async fn spool(
-        &self,
-        begun: Beginning,
-        body: &mut Measured<'_, '_>,
-    ) -> Result<(NamedTempFile, u64), StorageError> {
-        let folder = self.inner.config.spool_dir.clone();
-        let mut size = begun.size as u64;
-        let mut batch = begun.pieces;
-        let mut file = blocking(move || tempfile::Builder::new().prefix(SPOOLED).tempfile_in(folder)).await?;
-        loop {
-            file = blocking(move || {
-                batch.iter().try_for_each(|piece| file.write_all(piece))?;
-                Ok(file)
-            })
-            .await?;
-            let next = Beginning::of(body).await?;
-            size += next.size as u64;
-            if size > MAX_PART {
-                return Err(too_large(size));
-            }
-            batch = next.pieces;
-            if batch.is_empty() {
-                return Ok((file, size));
-            }
-        }
-    }
-}
-
-impl Beginning {
-    async fn of(body: &mut Measured<'_, '_>) -> Result<Self, StorageError> {
-        let mut begun = Self { pieces: Vec::new(), size: 0, ended: false };
-        while begun.size < IN_MEMORY {
-            let Some(piece) = body.next().await else {
-                begun.ended = true;
-                break;
-            };
-            let piece = piece.map_err(StorageError::Body)?;
-            begun.size += piece.len();
-            begun.pieces.push(piece);
-        }
-        Ok(begun)
     }
 }
 
@@ -200,26 +122,4 @@ async fn pour(body: &mut Measured<'_, '_>, sender: mpsc::Sender<Bytes>) -> Resul
         }
     }
     Ok(())
-}
-
-fn joined(mut pieces: Vec<Bytes>) -> Bytes {
-    match pieces.len() {
-        1 => pieces.remove(0),
-        _ => pieces.concat().into(),
-    }
-}
-
-fn too_large(size: u64) -> StorageError {
-    StorageError::PartSize { size, limit: format!("one has at most {MAX_PART} bytes") }
-}
-
-fn spooling(error: io::Error) -> StorageError {
-    StorageError::io("gathering a part in a file", error)
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> Result<T, StorageError> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(io::Error::other).flatten().map_err(spooling)
 }
