@@ -155,6 +155,10 @@ pub struct Storage {
     pub secret_key: Option<Secret>,
     /// What comes with a temporary access key.
     pub session_token: Option<Secret>,
+    /// The storage account of Azure.
+    pub account: Option<String>,
+    /// One of its keys.
+    pub account_key: Option<Secret>,
     /// Whether clients get signed URLs of the storage.
     pub presign: bool,
     /// A CDN in front of the bucket.
@@ -183,6 +187,8 @@ impl Default for Storage {
             access_key: None,
             secret_key: None,
             session_token: None,
+            account: None,
+            account_key: None,
             presign: true,
             pull_zone: None,
             url_window_seconds: 900,
@@ -201,6 +207,10 @@ pub enum StorageDriver {
     Filesystem,
     /// S3, or a service that speaks its protocol.
     S3,
+    /// Azure Blob Storage.
+    Azure,
+    /// Google Cloud Storage.
+    Gcs,
 }
 
 /// Where the name of the bucket stands in URLs.
@@ -345,6 +355,8 @@ impl Config for HoldConfig {
         ("AWS_ACCESS_KEY_ID", "storage.access_key"),
         ("AWS_SECRET_ACCESS_KEY", "storage.secret_key"),
         ("AWS_SESSION_TOKEN", "storage.session_token"),
+        ("AZURE_STORAGE_ACCOUNT", "storage.account"),
+        ("AZURE_STORAGE_KEY", "storage.account_key"),
         ("DISABLE_PRESIGNED_URLS", "!storage.presign"),
         ("TEST_MODE", "server.test_mode"),
     ];

@@ -33,9 +33,14 @@ impl UploadName {
         Ok(Self(HEXLOWER.encode(&id)))
     }
 
-    fn parse(text: &str) -> Option<Self> {
+    pub(super) fn parse(text: &str) -> Option<Self> {
         let right = text.len() == 32 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
         right.then(|| Self(text.to_owned()))
+    }
+
+    #[cfg(feature = "azure")]
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
     }
 
     /// Joined with what the storage calls the upload.

@@ -1,6 +1,6 @@
 //! Whether a storage does what a hold needs of it, tried out.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use atcr_core::Source;
 use atcr_core::blob_store::byte_stream;
@@ -15,7 +15,7 @@ use jiff::fmt::rfc2822::DateTimeParser;
 use serde::Serialize;
 use url::{Host, Url};
 
-use super::{Object, ObjectKey, ObjectStorage, Part, PartNumber, StorageError, StorageUpload};
+use super::{Object, ObjectKey, ObjectStorage, Part, PartNumber, SignedRequest, StorageError, StorageUpload};
 
 /// What the signed URLs are good for, but for those that are to expire.
 const LIFE: Duration = Duration::from_secs(300);
@@ -23,6 +23,10 @@ const LIFE: Duration = Duration::from_secs(300);
 const SKEW_ADVICE: i64 = 60;
 /// And so far before storages refuse every one.
 const SKEW_FAILURE: i64 = 5 * 60;
+/// How long a URL is good that is tried after that.
+const SHORT_LIFE: Duration = Duration::from_secs(1);
+/// The most that the storage's clock may be behind for that to be tried, in seconds.
+const EXPIRY_SKEW: u64 = 10;
 /// Of an answer that is an error, so much is repeated.
 const REPEATED: usize = 300;
 
@@ -59,7 +63,7 @@ pub enum Verdict {
 ///
 /// What depends on a check that failed is left out.
 pub async fn examine(storage: &dyn ObjectStorage, egress: &Egress) -> Vec<Finding> {
-    let mut examination = Examination { storage, egress, findings: Vec::new() };
+    let mut examination = Examination { storage, egress, findings: Vec::new(), ahead: 0 };
     if let Some(upload) = examination.begins().await {
         let done = examination.goes_in(&upload).await;
         if done.is_none() {
@@ -73,6 +77,8 @@ struct Examination<'a> {
     storage: &'a dyn ObjectStorage,
     egress: &'a Egress,
     findings: Vec<Finding>,
+    /// How many seconds the storage's clock is ahead of ours.
+    ahead: i64,
 }
 
 /// An answer to a client's request.
@@ -155,7 +161,13 @@ impl Examination<'_> {
         let first = PartNumber::MIN;
         let mut parts = Vec::new();
         if able.presign {
+            // Of a part that is sent again, so that it does no harm where it is taken.
+            let short = self.storage.presign_part(upload, first.saturating_add(1), SHORT_LIFE).await;
+            let signed_at = Instant::now();
             parts.push(self.signed_part(upload, first, &contents[0]).await?);
+            if let Ok(Some(short)) = short {
+                self.expired(short, signed_at).await;
+            }
         } else {
             parts.push(self.own_part(upload, first, &contents[0]).await?);
         }
@@ -189,7 +201,57 @@ impl Examination<'_> {
         let key = self.step("commit", kept, |key| format!("it stands at {key}"), remedy)?;
         let removed = self.storage.delete(&key).await;
         self.step("deletion", removed, |()| "it is removed again".into(), "allow s3:DeleteObject")?;
+        self.payload_hash().await;
         Some(())
+    }
+
+    /// Once its time is over, nobody may get in by a URL.
+    async fn expired(&mut self, short: SignedRequest, signed_at: Instant) {
+        let behind = u64::try_from(-self.ahead).unwrap_or(0);
+        if behind > EXPIRY_SKEW {
+            let remedy = "let NTP set both clocks, and call the doctor again";
+            let seen = "the clocks are too far apart to try an expired URL";
+            return self.note("expiry", Verdict::Advice, seen, remedy);
+        }
+        let over = SHORT_LIFE + Duration::from_secs(2 + behind);
+        tokio::time::sleep_until((signed_at + over).into()).await;
+        let sent = self.send(short.method, &short.url, short.headers, Bytes::from_static(b"late")).await;
+        match sent {
+            Ok(answer) if answer.status.is_success() => {
+                let remedy = "whoever has seen a URL can use it for ever: let the storage check the expiry";
+                self.note("expiry", Verdict::Failed, "a URL is good after its time", remedy);
+            }
+            Ok(answer) => {
+                let seen = format!("a URL is refused after its time: {}", answer.status);
+                self.note("expiry", Verdict::Ok, seen, "");
+            }
+            Err(error) => self.note("expiry", Verdict::Failed, error.to_string(), SIGNED_PART),
+        }
+    }
+
+    async fn payload_hash(&mut self) {
+        const REMEDY: &str = "bytes that are exchanged on their way to the storage are noticed by the hold alone: put \
+             TLS between them";
+        match self.storage.refuses_other_payload().await {
+            Ok(None) => {}
+            Ok(Some(true)) => {
+                self.note(
+                    "payload hash",
+                    Verdict::Ok,
+                    "a body that is not the one that was signed is refused",
+                    "",
+                );
+            }
+            Ok(Some(false)) => {
+                self.note(
+                    "payload hash",
+                    Verdict::Advice,
+                    "a body that is not the one that was signed is taken",
+                    REMEDY,
+                );
+            }
+            Err(error) => self.note("payload hash", Verdict::Advice, error.to_string(), REMEDY),
+        }
     }
 
     async fn is_thrown_away(&mut self, upload: &StorageUpload) {
@@ -262,7 +324,7 @@ impl Examination<'_> {
         }
         self.clock(&answer);
         let etag = answer.headers.get(ETAG).and_then(|etag| etag.to_str().ok()).map(str::to_owned);
-        let Some(etag) = etag.or(signed.etag) else {
+        let Some(etag) = signed.etag.or(etag) else {
             let remedy =
                 "a proxy before the storage must pass the header ETag back, and the storage must send one";
             self.note("signed part", Verdict::Failed, "the answer has no ETag", remedy);
@@ -310,6 +372,7 @@ impl Examination<'_> {
             return;
         };
         let ahead = theirs.as_second() - Timestamp::now().as_second();
+        self.ahead = ahead;
         let verdict = match ahead.abs() {
             apart if apart > SKEW_FAILURE => Verdict::Failed,
             apart if apart > SKEW_ADVICE => Verdict::Advice,

@@ -1,6 +1,8 @@
 //! Where the bytes are: the seam to the back ends.
 
-#[cfg(feature = "s3")]
+#[cfg(feature = "azure")]
+mod azure;
+#[cfg(any(feature = "s3", feature = "azure"))]
 mod bucket;
 #[cfg(any(test, feature = "contract"))]
 pub mod contract;
@@ -11,11 +13,13 @@ mod layout;
 mod measured;
 mod memory;
 mod object_storage;
-#[cfg(any(feature = "s3", feature = "azure"))]
-mod spool;
 #[cfg(feature = "s3")]
 mod s3;
+#[cfg(any(feature = "s3", feature = "azure"))]
+mod spool;
 
+#[cfg(feature = "azure")]
+pub use azure::{AzureAccountKey, AzureConfig, AzureKeyError, AzureStorage};
 pub use filesystem::FilesystemStorage;
 pub use key::{KeyError, ObjectKey};
 pub use layout::{Layout, LayoutError};

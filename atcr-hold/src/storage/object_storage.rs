@@ -106,6 +106,12 @@ pub trait ObjectStorage: Debug + Send + Sync + 'static {
 
     /// How much is stored. May read the whole listing: for operators, not for requests.
     async fn usage(&self) -> Result<Usage, StorageError>;
+
+    /// Whether the storage refuses a body that is not the one whose hash was signed with the request, tried out; `None`
+    /// where requests have no such hash. For operators: nothing depends on it.
+    async fn refuses_other_payload(&self) -> Result<Option<bool>, StorageError> {
+        Ok(None)
+    }
 }
 
 /// What a storage can do.

@@ -2,9 +2,10 @@
 
 use atcr_core::egress::{Egress, EgressPolicy};
 use atcr_hold::storage::doctor::{Finding, Verdict, examine};
-use atcr_hold::storage::{MemoryStorage, S3Credentials, S3Storage};
+use atcr_hold::storage::{AzureStorage, MemoryStorage, S3Credentials, S3Storage};
 use strict_s3::{ACCESS_KEY, Fault, Operation, Rules, Server};
 
+use crate::azure;
 use crate::s3::config;
 
 async fn findings(server: &Server) -> Vec<Finding> {
@@ -33,14 +34,38 @@ async fn a_healthy_storage_passes_and_is_left_as_it_was() {
     assert_eq!(failed(&findings), [""; 0], "{findings:#?}");
     let advice: Vec<_> = findings.iter().filter(|f| f.verdict == Verdict::Advice).map(|f| f.check).collect();
     assert_eq!(advice, ["address"], "the server of a test is on a private address");
-    for check in
-        ["access", "signatures", "signed part", "clock", "completion", "signed read", "ranges", "cors"]
-    {
+    for check in [
+        "access",
+        "signatures",
+        "signed part",
+        "clock",
+        "expiry",
+        "completion",
+        "signed read",
+        "ranges",
+        "cors",
+        "payload hash",
+    ] {
         assert!(findings.iter().any(|finding| finding.check == check), "{check}: {findings:#?}");
     }
     let egress = Egress::new(EgressPolicy::development()).unwrap();
     let findings = examine(&MemoryStorage::new(), &egress).await;
     assert!(findings.iter().all(|finding| finding.verdict == Verdict::Ok), "{findings:#?}");
+}
+
+#[tokio::test]
+async fn a_container_of_azure_passes_and_urls_that_never_expire_are_found() {
+    for (expires, bad) in [(true, &[][..]), (false, &["expiry"])] {
+        let mut rules = strict_azure::Rules::default();
+        rules.ignores_expiry = !expires;
+        rules.cors = true;
+        let server = strict_azure::Server::start(rules).await;
+        let storage = AzureStorage::open(azure::config(&server)).await.unwrap();
+        let findings = examine(&storage, &Egress::new(EgressPolicy::development()).unwrap()).await;
+        assert_eq!(failed(&findings), bad, "{findings:#?}");
+        assert!(findings.iter().any(|finding| finding.check == "signed read"));
+        assert_eq!(server.blobs(), [""; 0], "nothing is left");
+    }
 }
 
 #[tokio::test]

@@ -2,12 +2,14 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers as well")]
 
 mod access;
+mod azure;
 mod blobs;
 mod client;
 mod deletion;
 mod direct;
 mod doctor;
 mod faults;
+mod google;
 mod identity;
 mod manifests;
 mod pds;

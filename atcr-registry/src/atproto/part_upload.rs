@@ -395,7 +395,7 @@ impl<'a> Addresses<'a> {
         let status = response.status();
         if matches!(status, StatusCode::OK | StatusCode::CREATED | StatusCode::NO_CONTENT) {
             let etag = response.headers().get(header::ETAG).and_then(|etag| etag.to_str().ok());
-            return match etag.map(str::to_owned).or_else(|| target.etag.clone()) {
+            return match target.etag.clone().or_else(|| etag.map(str::to_owned)) {
                 Some(etag) => Ok(etag),
                 None if self.upload.kind == HoldKind::Streaming => Ok(String::new()),
                 None => Err(broken("its storage gave no receipt for a part")),

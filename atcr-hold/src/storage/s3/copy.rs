@@ -6,8 +6,8 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::super::bucket::UploadName;
 use super::super::{Layout, ObjectKey, StorageError};
-use super::S3Storage;
 use super::error::S3Failure;
+use super::{S3Storage, says_that_it_is_empty};
 
 /// How long one copy may take: some 30 seconds a GiB on AWS, and more is not copied at once.
 const COPY: Duration = Duration::from_secs(600);
@@ -49,7 +49,8 @@ impl S3Storage {
         if size <= self.inner.config.copy_limit {
             let request = self.inner.client.copy_object().bucket(self.bucket()).key(self.full(wanted));
             let request = request.copy_source(self.source(from));
-            let copied = request.customize().config_override(Self::patient(COPY)).send().await;
+            let request = request.customize().config_override(Self::patient(COPY));
+            let copied = request.mutate_request(says_that_it_is_empty).send().await;
             copied.map_err(|error| S3Failure::from(error).doing(format!("copying to {wanted}")))?;
         } else {
             self.copy_ranges(from, wanted, size).await?;

@@ -11,6 +11,7 @@ mod multipart;
 mod objects;
 mod part;
 mod presign;
+mod probe;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +21,7 @@ use atcr_core::blob_store::ByteStream;
 use atcr_core::oci::ByteRange;
 use aws_config::BehaviorVersion;
 use aws_sdk_s3::Client;
+use aws_sdk_s3::config::http::HttpRequest;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{
@@ -143,6 +145,11 @@ impl S3Storage {
     }
 }
 
+/// A request without a body does not say so by itself, and Google wants it to.
+fn says_that_it_is_empty(request: &mut HttpRequest) {
+    request.headers_mut().insert("content-length", "0");
+}
+
 /// As the protocol has it.
 fn part_number(number: PartNumber) -> Result<i32, StorageError> {
     i32::try_from(number.get()).map_err(|_| StorageError::PartUnknown { number, etag: String::new() })
@@ -233,5 +240,9 @@ impl ObjectStorage for S3Storage {
 
     async fn usage(&self) -> Result<Usage, StorageError> {
         self.count().await
+    }
+
+    async fn refuses_other_payload(&self) -> Result<Option<bool>, StorageError> {
+        self.send_other_payload().await.map(Some)
     }
 }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::super::bucket::{UPLOADED, UploadName};
 use super::super::{Object, OpenUpload, Part, PartNumber, StorageError, StorageUpload};
 use super::error::S3Failure;
-use super::{MIN_PART, S3Storage, part_number, size};
+use super::{MIN_PART, S3Storage, part_number, says_that_it_is_empty, size};
 
 /// How long the storage may take to join parts.
 const COMPLETION: Duration = Duration::from_secs(300);
@@ -18,7 +18,8 @@ impl S3Storage {
         let request = self.inner.client.create_multipart_upload().bucket(self.bucket());
         let request = request.key(self.full(&name.data())).content_type("application/octet-stream");
         // The bytes under a key never change.
-        let begun = request.cache_control("max-age=31536000, immutable").send().await;
+        let request = request.cache_control("max-age=31536000, immutable");
+        let begun = request.customize().mutate_request(says_that_it_is_empty).send().await;
         let begun = begun.map_err(|error| S3Failure::from(error).doing("beginning an upload"))?;
         let id = begun.upload_id().ok_or_else(|| StorageError::Failed {
             doing: "beginning an upload".into(),

@@ -28,7 +28,6 @@ const ANSWER: Duration = Duration::from_secs(60);
 /// The least speed in bytes per second at which a part from a file is still being sent.
 const SLOWEST: u64 = 256 * 1024;
 
-
 impl S3Storage {
     /// S3 wants to know the size of a part first. Small ones are kept in memory, of large ones it was said, or they are
     /// gathered in a file.
@@ -55,7 +54,8 @@ impl S3Storage {
             }
             Some(size) => (pass_on(request, size, begun, &mut body).await?, size),
             None => {
-                let (file, size) = spool::gather(&self.inner.config.spool_dir, begun, &mut body, MAX_PART).await?;
+                let (file, size) =
+                    spool::gather(&self.inner.config.spool_dir, begun, &mut body, MAX_PART).await?;
                 let whole = ByteStream::read_from().path(file.path()).buffer_size(READ_PIECE).build().await;
                 let whole = whole.map_err(|error| spool::failed(error.into()))?;
                 (send(request.body(whole), size).await, size)

@@ -4,7 +4,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CONTENT_TYPE, DATE, ETAG, ORIGIN, RANGE};
+use http::header::{
+    ACCESS_CONTROL_ALLOW_ORIGIN, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, DATE, ETAG, ORIGIN, RANGE,
+};
 use http::{HeaderValue, Method, StatusCode};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -200,10 +202,26 @@ async fn answer(
         parts.headers.remove(RANGE);
     }
     let origin = parts.headers.get(ORIGIN).cloned();
+    let has = |name: &str| parts.headers.contains_key(name);
+    let signed = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let signs_accept_encoding = signed.contains("accept-encoding") || query.contains("accept-encoding");
     let mut response = match fault {
         Some(Fault::Silence) => return std::future::pending().await,
         Some(Fault::Unavailable) => error(StatusCode::SERVICE_UNAVAILABLE, "SlowDown"),
         Some(Fault::ErrorInBody) => error(StatusCode::OK, "InternalError"),
+        _ if rules.google && operation == Operation::UploadPartCopy => {
+            error(StatusCode::NOT_IMPLEMENTED, "NotImplemented")
+        }
+        _ if rules.google
+            && matches!(parts.method, Method::PUT | Method::POST)
+            && !has(CONTENT_LENGTH.as_str()) =>
+        {
+            error(StatusCode::LENGTH_REQUIRED, "MissingContentLength")
+        }
+        _ if rules.google && (has("x-amz-trailer") || has("x-amz-decoded-content-length")) => {
+            error(StatusCode::NOT_IMPLEMENTED, "NotImplemented")
+        }
+        _ if rules.google && signs_accept_encoding => error(StatusCode::FORBIDDEN, "SignatureDoesNotMatch"),
         _ if parts.method == Method::OPTIONS => {
             let mut response = http::Response::new(Body::empty());
             *response.status_mut() = if rules.cors { StatusCode::OK } else { StatusCode::FORBIDDEN };

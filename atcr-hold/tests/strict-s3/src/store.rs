@@ -7,6 +7,7 @@ use bytes::Bytes;
 /// What the server is strict about.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
+#[allow(clippy::struct_excessive_bools, reason = "each is a trait that a real server has or has not")]
 pub struct Rules {
     /// The least size of a part other than the last, in bytes. Default: 5 MiB.
     pub min_part: u64,
@@ -24,6 +25,10 @@ pub struct Rules {
     pub ignores_ranges: bool,
     /// Origins other than its own may read, as browsers ask. Default: no.
     pub cors: bool,
+    /// What Google refuses is refused: ranges that are copied, bodies without their length, chunks with signatures or
+    /// trailers, and the header `Accept-Encoding` among those that are signed, since its front end changes it. Default:
+    /// no.
+    pub google: bool,
 }
 
 impl Default for Rules {
@@ -37,6 +42,7 @@ impl Default for Rules {
             clock_ahead: 0,
             ignores_ranges: false,
             cors: false,
+            google: false,
         }
     }
 }
