@@ -32,7 +32,22 @@ class Hold:
 
     def start(self, timeout=60):
         """Starts it, also after `kill`, on the same port and data, and waits until it answers."""
-        env = {
+        with open(self.log_path, "ab") as log:
+            self.process = subprocess.Popen([f"{os.path.dirname(self.server.atcr)}/atcr-hold", "serve"],
+                                            stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment())
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                self.did = json.loads(xrpc.query(self.url, "com.atproto.server.describeServer"))["did"]
+                return
+            except Failed as problem:
+                must(self.process.poll() is None and time.monotonic() < deadline,
+                     f"atcr-hold did not become ready: {problem}; see {self.log_path}")
+                time.sleep(0.05)
+
+    def environment(self):
+        """What its programs are told."""
+        return {
             **os.environ,
             "HOLD_SERVER_ADDR": f"127.0.0.1:{self.port}",
             "HOLD_SERVER_PUBLIC_URL": self.public_url,
@@ -43,18 +58,6 @@ class Hold:
             "HOLD_DATABASE_PLC_DIRECTORY_URL": self.server.ready["plc"],
             **self.settings,
         }
-        with open(self.log_path, "ab") as log:
-            self.process = subprocess.Popen([f"{os.path.dirname(self.server.atcr)}/atcr-hold", "serve"],
-                                            stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env)
-        deadline = time.monotonic() + timeout
-        while True:
-            try:
-                self.did = json.loads(xrpc.query(self.url, "com.atproto.server.describeServer"))["did"]
-                return
-            except Failed as problem:
-                must(self.process.poll() is None and time.monotonic() < deadline,
-                     f"atcr-hold did not become ready: {problem}; see {self.log_path}")
-                time.sleep(0.05)
 
     def kill(self):
         """SIGKILL: no goodbye, no flush."""

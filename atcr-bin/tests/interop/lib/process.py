@@ -50,6 +50,10 @@ class Shell:
         must(any(word in said for word in saying),
              f"`{_shown(argv)}` failed without saying {' or '.join(saying)}: {last_line(err or out)}")
 
+    def outcome(self, *argv, timeout=120, env=None):
+        """Runs a program to its end and returns its exit code, standard output and standard error."""
+        return self._finish(argv, b"", timeout, env)
+
     def _finish(self, argv, stdin, timeout, env, cwd=None):
         with open(self.log, "ab") as log:
             self._note(log, argv)
