@@ -81,18 +81,15 @@ impl Upkeep {
         let (_, total) = ledger.left(done, &to.name).await?;
         let count = AtomicU64::new(0);
         let seen = |bytes: u64| progress(count.fetch_add(bytes, Ordering::Relaxed) + bytes, total);
-        let mut pace = to.rate.map(Pace::new);
+        let mut run = Run { upkeep: self, to, pace: to.rate.map(Pace::new), seen: &seen };
         let (mut blobs, mut findings, mut last) = (0, Vec::new(), None);
         loop {
             let page = ledger.candidates(done, &to.name, last.as_ref()).await?;
             let Some(end) = page.last() else { break };
             last = Some(end.digest);
             for candidate in page {
-                let moved = if to.same {
-                    self.rearrange(&candidate, to, &mut pace, &seen).await
-                } else {
-                    self.copy(&candidate, to, &mut pace, &seen).await
-                };
+                let moved =
+                    if to.same { run.rearrange(&candidate).await } else { run.copy(&candidate).await };
                 let trouble = match moved {
                     Ok(None) => {
                         blobs += 1;
@@ -129,24 +126,39 @@ impl Upkeep {
         self.uploads.end_sessions().await.map_err(failed)
     }
 
-    async fn copy(
-        &self,
-        candidate: &Candidate,
-        to: &Destination,
-        pace: &mut Option<Pace>,
-        seen: &(dyn Fn(u64) + Send + Sync),
-    ) -> Result<Option<Trouble>, HoldError> {
-        let ledger = self.ledger();
+    /// Makes the other storage the hold's. Nobody else uses the database.
+    async fn switch(&self, to: &Destination) -> Result<(), HoldError> {
+        for gone in self.ledger().left_over(&to.name).await? {
+            to.storage.delete(&gone).await?;
+        }
+        self.ledger().switch(&to.name, self.clock.unix()).await?;
+        Ok(())
+    }
+}
+
+/// One call of [`Upkeep::migrate`].
+struct Run<'a> {
+    upkeep: &'a Upkeep,
+    to: &'a Destination,
+    pace: Option<Pace>,
+    /// Is told of bytes as they are read.
+    seen: &'a (dyn Fn(u64) + Send + Sync),
+}
+
+impl Run<'_> {
+    /// Copies a blob to the other storage.
+    async fn copy(&mut self, candidate: &Candidate) -> Result<Option<Trouble>, HoldError> {
+        let (to, ledger) = (self.to, self.upkeep.ledger());
         let wanted = ObjectKey::of_blob(&candidate.digest);
         let begun = ledger.migration(&to.name, &candidate.digest).await?;
         let object = if let Some(Migration { key: Some(key), size, .. }) = begun {
             Object { key, size }
         } else {
-            let from = self.uploads.storage();
+            let from = self.upkeep.uploads.storage();
             let Some(size) = from.stat(&candidate.key()).await? else { return Ok(Some(Trouble::Missing)) };
             let upload = to.storage.begin_upload().await?;
             ledger.begin_migration(&to.name, &candidate.digest, &upload).await?;
-            let (object, actual) = self.transfer(candidate, size, to, &upload, pace, seen).await?;
+            let (object, actual) = self.transfer(candidate, size, &upload).await?;
             if actual != candidate.digest {
                 to.storage.abort_upload(&upload).await?;
                 ledger.unmigrate(&to.name, &candidate.digest).await?;
@@ -162,27 +174,25 @@ impl Upkeep {
 
     /// Sends the bytes part by part, and gives their digest as they were read.
     async fn transfer(
-        &self,
+        &mut self,
         candidate: &Candidate,
         size: u64,
-        to: &Destination,
         upload: &StorageUpload,
-        pace: &mut Option<Pace>,
-        seen: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<(Object, Digest), HoldError> {
-        let step = to.storage.capabilities().part_size_for(Some(size));
+        let (from, to) = (self.upkeep.uploads.storage(), &self.to.storage);
+        let step = to.capabilities().part_size_for(Some(size));
         let key = candidate.key();
         let mut hasher = Hasher::new(candidate.digest.algorithm());
         let mut parts = Vec::new();
         for (number, start) in (1..).zip((0..size).step_by(usize::try_from(step).unwrap_or(usize::MAX))) {
             let range = ByteRange { start, end: size.min(start + step) };
-            let body = self.uploads.storage().read(&key, range).await?;
-            let passing = Passing { body, hasher: &mut hasher, pace: &mut *pace, seen };
+            let body = from.read(&key, range).await?;
+            let passing = Passing { body, hasher: &mut hasher, pace: &mut self.pace, seen: self.seen };
             let mut body = Box::pin(stream::try_unfold(passing, Passing::next));
             let number = PartNumber::MIN.saturating_add(number - 1);
-            parts.push(to.storage.put_part(upload, number, Some(range.len()), &mut body).await?);
+            parts.push(to.put_part(upload, number, Some(range.len()), &mut body).await?);
         }
-        let object = to.storage.complete_upload(upload, &parts).await?;
+        let object = to.complete_upload(upload, &parts).await?;
         if object.size != size {
             let (doing, source) = (format!("copying {key}"), "the copy has another size".into());
             return Err(StorageError::Failed { doing, source }.into());
@@ -191,44 +201,30 @@ impl Upkeep {
     }
 
     /// Moves a blob inside its storage.
-    async fn rearrange(
-        &self,
-        candidate: &Candidate,
-        to: &Destination,
-        pace: &mut Option<Pace>,
-        seen: &(dyn Fn(u64) + Send + Sync),
-    ) -> Result<Option<Trouble>, HoldError> {
+    async fn rearrange(&mut self, candidate: &Candidate) -> Result<Option<Trouble>, HoldError> {
+        let storage = self.to.storage.as_ref();
         let (from, wanted) = (candidate.key(), ObjectKey::of_blob(&candidate.digest));
         if from == wanted {
             return Ok(None);
         }
         // A run that was broken off may have moved it already.
-        let (now, size) = match to.storage.stat(&from).await? {
+        let (now, size) = match storage.stat(&from).await? {
             Some(size) => (&from, size),
-            None => match to.storage.stat(&wanted).await? {
+            None => match storage.stat(&wanted).await? {
                 Some(size) => (&wanted, size),
                 None => return Ok(Some(Trouble::Missing)),
             },
         };
-        let actual = hash(to.storage.as_ref(), now, size, &candidate.digest, pace, seen).await?;
+        let actual = hash(storage, now, size, &candidate.digest, &mut self.pace, self.seen).await?;
         if actual != candidate.digest {
             return Ok(Some(Trouble::Wrong { actual }));
         }
-        let key = to.storage.relocate(now, &wanted).await?;
-        self.ledger().moved(&candidate.digest, &from, &key).await?;
+        let key = storage.relocate(now, &wanted).await?;
+        self.upkeep.ledger().moved(&candidate.digest, &from, &key).await?;
         if key != from {
-            to.storage.delete(&from).await?;
+            storage.delete(&from).await?;
         }
         Ok(None)
-    }
-
-    /// Makes the other storage the hold's. Nobody else uses the database.
-    async fn switch(&self, to: &Destination) -> Result<(), HoldError> {
-        for gone in self.ledger().left_over(&to.name).await? {
-            to.storage.delete(&gone).await?;
-        }
-        self.ledger().switch(&to.name, self.clock.unix()).await?;
-        Ok(())
     }
 }
 
