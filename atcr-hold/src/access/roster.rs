@@ -71,6 +71,11 @@ impl Roster {
     /// Follows the repo up to now. When that fails nobody gets in on what was true before.
     async fn refresh(&self, known: &mut Known) -> Result<(), HoldError> {
         self.repo.notice().await?;
+        self.follow(known).await
+    }
+
+    /// Follows the repo as far as this process has noticed.
+    async fn follow(&self, known: &mut Known) -> Result<(), HoldError> {
         let newest = *self.newest.borrow();
         let (changes, seq) = match known.seq {
             Some(seq) if seq == newest => return Ok(()),
@@ -121,10 +126,11 @@ impl Roster {
         Ok(standing)
     }
 
-    /// Whether anyone may read.
+    /// Whether anyone may read. It is asked at every read, so that what another process wrote may be a second old.
     pub(crate) async fn public(&self) -> Result<bool, HoldError> {
+        self.repo.notice_lately().await?;
         let mut known = self.known.lock().await;
-        self.refresh(&mut known).await?;
+        self.follow(&mut known).await?;
         Ok(known.captain.as_ref().is_some_and(|captain| captain.public))
     }
 

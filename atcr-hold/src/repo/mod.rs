@@ -8,6 +8,7 @@ mod stats;
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use atcr_auth::Clock;
 use atcr_core::records::Record;
@@ -39,6 +40,8 @@ pub(crate) struct HoldRepo {
     writing: Arc<Mutex<()>>,
     /// As `writing`, among processes; `None` when there is only this one.
     replicas: Option<Arc<Path>>,
+    /// The second in which somebody last looked for what other processes wrote.
+    noticed: Arc<AtomicI64>,
 }
 
 /// The right to look at the records and to write what follows from them: nobody else does meanwhile.
@@ -64,7 +67,16 @@ impl HoldRepo {
             let _ = getrandom::fill(&mut id);
         }
         let rkeys = Arc::new(TidClock::after(Some(last), u16::from_be_bytes(id)));
-        Self { did, repos, pool, clock, rkeys, writing: Arc::default(), replicas: replicas.map(Arc::from) }
+        Self {
+            did,
+            repos,
+            pool,
+            clock,
+            rkeys,
+            writing: Arc::default(),
+            replicas: replicas.map(Arc::from),
+            noticed: Arc::new(AtomicI64::new(i64::MIN)),
+        }
     }
 
     /// Waits until nobody else writes records that follow from others.
@@ -82,9 +94,19 @@ impl HoldRepo {
     /// Takes note of what other processes wrote.
     pub(crate) async fn notice(&self) -> Result<(), HoldError> {
         if self.replicas.is_some() {
+            let now = self.clock.unix();
             self.repos.notice().await?;
+            self.noticed.store(now, Ordering::Relaxed);
         }
         Ok(())
+    }
+
+    /// As [`HoldRepo::notice`], but looks once a second only: what others wrote may be so old.
+    pub(crate) async fn notice_lately(&self) -> Result<(), HoldError> {
+        if self.noticed.load(Ordering::Relaxed) == self.clock.unix() {
+            return Ok(());
+        }
+        self.notice().await
     }
 
     pub(crate) fn repos(&self) -> &Repos {

@@ -1,12 +1,18 @@
 //! Two holds on one data directory and one storage.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
 
 use atcr_core::oci::Digest;
+use atcr_hold::storage::S3Storage;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
+use crate::client;
+use crate::direct::{Bucket, Target};
 use crate::manifests::notification;
+use crate::s3;
 use crate::world::{World, bytes, encoded};
 
 async fn two() -> (World, World) {
@@ -47,6 +53,72 @@ async fn two_replicas_serve_one_upload_between_them_and_one_may_die() {
     third.complete(&two.alice, &upload, &digest, json!([])).await.ok();
     assert!(third.get(&third.blob_path(&digest)).await.body == content.concat());
     drop((two, third, directory));
+}
+
+#[tokio::test]
+async fn two_replicas_on_one_bucket_sign_verify_and_serve_one_upload_between_them() {
+    let Bucket { server, world: mut one } = Bucket::with(|config| config.replicas = true).await;
+    // The other process has its own connections and memory.
+    let shared = one.config.storage.replace(Arc::new(S3Storage::open(s3::config(&server)).await));
+    let two = one.replica().await;
+    one.config.storage = shared;
+    let alice = &one.alice;
+    let content: Vec<Bytes> = [5 << 20, 5 << 20, 5 << 20, 77].map(|size| bytes(7, size)).to_vec();
+    let digest = Digest::sha256(&content.concat());
+    let upload = one.initiate(alice).await;
+    let mut parts = Vec::new();
+    for (piece, number) in content.iter().zip(1..) {
+        let replica = if number % 2 == 0 { &two } else { &one };
+        let input = json!({"uploadId": upload, "partNumber": number});
+        let target = replica.post(alice, "io.atcr.hold.getPartUploadUrl", input).await.ok();
+        let answer = Target::of(&target).put(piece).await;
+        parts.push(json!({"partNumber": number, "etag": answer.headers["etag"].to_str().unwrap()}));
+    }
+    // Both are told at once that it is complete; one is killed before anybody has verified it.
+    let both = futures_util::join!(
+        one.complete(alice, &upload, &digest, json!(parts)),
+        two.complete(alice, &upload, &digest, json!(parts)),
+    );
+    both.0.ok();
+    both.1.ok();
+    let (directory, two) = one.killed(two);
+    two.get(&two.blob_path(&digest)).await.refused(404, "BlobNotFound");
+    while two.hold.unverified().await.unwrap() > 0 {
+        two.clock.advance(Duration::from_secs(1200));
+        two.hold.verify_pending().await.unwrap();
+    }
+    let third = two.replica().await;
+    for replica in [&two, &third] {
+        let answer = replica.get(&replica.blob_path(&digest)).await;
+        assert_eq!(answer.status, 307);
+        let url = answer.header("location").parse().unwrap();
+        assert!(client::get(&url, None).await.body == content.concat());
+    }
+    third.hold.sweep().await.unwrap();
+    let objects = server.objects().into_iter().filter(|(key, _)| key.ends_with("/data")).count();
+    assert_eq!((objects, server.open_uploads()), (1, 0));
+    drop((two, third, directory));
+}
+
+/// It is asked at every read, and so is not looked up each time.
+#[tokio::test]
+async fn that_the_hold_is_not_public_any_more_the_other_knows_within_a_second() {
+    let (one, two) = two().await;
+    let digest = one.upload(&one.alice, &bytes(1, 10)).await;
+    let path = one.blob_path(&digest);
+    assert_eq!(two.get(&path).await.status, 200);
+    let captain = json!({
+        "owner": one.alice.did, "public": false, "allowAllCrew": false, "enableBlueskyPosts": false,
+        "deployedAt": "2026-01-01T00:00:00Z",
+    });
+    let input = json!({
+        "repo": one.hold.did(), "collection": "io.atcr.hold.captain", "rkey": "self", "record": captain,
+    });
+    one.post(&one.alice, "com.atproto.repo.putRecord", input).await.ok();
+    assert_eq!(one.get(&path).await.status, 401, "who was told knows at once");
+    assert_eq!(two.get(&path).await.status, 200, "nobody looked again in this second");
+    one.clock.advance(Duration::from_secs(1));
+    assert_eq!(two.get(&path).await.status, 401);
 }
 
 #[tokio::test(flavor = "multi_thread")]
