@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use atcr_auth::Clock;
 use atcr_core::oci::Digest;
 use atcr_hold::storage::S3Storage;
 use atcr_hold::{HoldConfig, Verify};
@@ -55,7 +56,12 @@ impl Bucket {
 
     pub(crate) async fn with(change: impl FnOnce(&mut HoldConfig)) -> Self {
         let server = Server::start(Rules::default()).await;
-        let storage = Arc::new(S3Storage::open(s3::config(&server)).await);
+        let storage = S3Storage::open(s3::config(&server)).await;
+        Self::on(server, storage, change).await
+    }
+
+    async fn on(server: Server, storage: S3Storage, change: impl FnOnce(&mut HoldConfig)) -> Self {
+        let storage = Arc::new(storage);
         let world = World::with(|config| {
             config.public = true;
             config.allow_all_crew = true;
@@ -448,6 +454,82 @@ async fn a_part_that_was_lost_is_named_and_can_be_sent_again() {
     world.complete(alice, &upload, &digest, json!(parts)).await.ok();
     world.hold.verify_pending().await.unwrap();
     assert!(bucket.content(&digest).await == content.concat());
+}
+
+#[tokio::test]
+async fn a_part_whose_address_has_expired_goes_by_a_new_one() {
+    let server = Server::start(Rules::default()).await;
+    let clock = Clock::manual(Clock::system().unix() - 3600);
+    let mut config = s3::config(&server);
+    config.clock = clock.clone();
+    let storage = S3Storage::open(config).await;
+    let bucket = Bucket::on(server, storage, |_| {}).await;
+    let world = &bucket.world;
+    let alice = &world.alice;
+    let upload = world.initiate(alice).await;
+    let (content, digest) = (bytes(1, 1000), Digest::sha256(&bytes(1, 1000)));
+    assert_eq!(bucket.target(alice, &upload, 1).await.put(&content).await.status, 403);
+    let claimed = json!([{"partNumber": 1, "etag": "never given"}]);
+    world.complete(alice, &upload, &digest, claimed).await.refused(400, "MissingParts");
+    clock.advance(Duration::from_secs(3600));
+    let part = bucket.part(alice, &upload, 1, &content).await;
+    world.complete(alice, &upload, &digest, json!([part])).await.ok();
+    world.hold.verify_pending().await.unwrap();
+    assert!(bucket.content(&digest).await == content);
+}
+
+#[tokio::test]
+async fn a_completion_that_comes_twice_or_too_late_changes_nothing() {
+    let bucket = Bucket::new().await;
+    let Bucket { world, server } = &bucket;
+    let alice = &world.alice;
+    let (content, digest) = (bytes(1, 1000), Digest::sha256(&bytes(1, 1000)));
+    let upload = world.initiate(alice).await;
+    let parts = json!([bucket.part(alice, &upload, 1, &content).await]);
+    let slow = world.initiate(alice).await;
+    let target = bucket.target(alice, &slow, 1).await;
+    let slow_parts = json!([bucket.part(alice, &slow, 1, &bytes(2, 1000)).await]);
+    let complete = async || world.complete(alice, &upload, &digest, parts.clone()).await;
+    for verified in [false, true] {
+        complete().await.ok();
+        complete().await.ok();
+        let other = Digest::sha256(b"other");
+        world.complete(alice, &upload, &other, parts.clone()).await.refused(409, "InvalidUploadId");
+        assert_eq!(world.hold.verify_pending().await.unwrap(), u64::from(!verified));
+        assert!(bucket.content(&digest).await == content);
+    }
+    world.clock.advance(Duration::from_secs(25 * 3600));
+    world.hold.sweep().await.unwrap();
+    complete().await.refused(404, "InvalidUploadId");
+    let late = Digest::sha256(&bytes(2, 1000));
+    world.complete(alice, &slow, &late, slow_parts).await.refused(404, "InvalidUploadId");
+    assert!(!target.put(&bytes(2, 1000)).await.status.is_success());
+    world.get(&world.blob_path(&late)).await.refused(404, "BlobNotFound");
+    assert!(bucket.content(&digest).await == content);
+    let objects = server.objects().into_iter().filter(|(key, _)| key.ends_with("/data")).count();
+    assert_eq!((objects, server.open_uploads()), (1, 0));
+}
+
+#[tokio::test]
+async fn a_bucket_that_refuses_to_say_makes_no_blob_missing() {
+    let bucket = Bucket::new().await;
+    let Bucket { world, server } = &bucket;
+    let digest = bucket.upload(&world.alice, &bytes(1, 1000)).await;
+    world.hold.verify_pending().await.unwrap();
+    let path = world.blob_path(&digest);
+    server.fail(Operation::HeadObject, 1, Fault::BadRequest);
+    assert_eq!(world.head(&path).await.status, 503, "404 would have it pushed again, or given up");
+    assert_eq!(world.head(&path).await.status, 200);
+    // Nor is a blob acknowledged whose place cannot be looked at.
+    let upload = world.initiate(&world.alice).await;
+    let part = bucket.part(&world.alice, &upload, 1, &bytes(2, 1000)).await;
+    let second = Digest::sha256(&bytes(2, 1000));
+    server.fail(Operation::HeadObject, 1, Fault::BadRequest);
+    let answer = world.complete(&world.alice, &upload, &second, json!([part])).await;
+    answer.refused(503, "StorageUnavailable");
+    world.complete(&world.alice, &upload, &second, json!([part])).await.ok();
+    world.hold.verify_pending().await.unwrap();
+    assert!(bucket.content(&second).await == bytes(2, 1000));
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ mod doctor;
 mod faults;
 mod google;
 mod identity;
+mod legacy;
 mod manifests;
 mod pds;
 mod presigned;

@@ -1,9 +1,11 @@
 use atcr_core::oci::Digest;
 use atcr_hold::{Tier, Tiers};
+use bytes::Bytes;
 use serde_json::{Value, json};
 
+use crate::direct::Bucket;
 use crate::manifests::notification;
-use crate::world::{User, World, bytes, encoded};
+use crate::world::{Answer, User, World, bytes, encoded, local};
 
 fn tiers() -> Tiers {
     let tier = |name: &str, limit| Tier { name: name.to_owned(), limit, features: vec![format!("{name}s")] };
@@ -22,7 +24,7 @@ async fn world() -> World {
 }
 
 impl World {
-    async fn begins(&self, user: &User, input: Value) -> crate::world::Answer {
+    async fn begins(&self, user: &User, input: Value) -> Answer {
         self.post(user, "io.atcr.hold.initiateUpload", input).await
     }
 
@@ -69,6 +71,71 @@ async fn parts_count_while_they_come_and_those_of_other_uploads_with_them() {
     let digest = Digest::sha256(&[bytes(3, 400), bytes(4, 600)].concat());
     world.complete(bob, &two, &digest, json!([])).await.ok();
     assert_eq!(world.quota_of(bob).await["totalSize"], 1000);
+}
+
+/// Their bytes do not pass the hold, which has nothing to go by but what is said of them.
+#[tokio::test]
+async fn parts_that_are_asked_for_together_count_with_the_size_of_each() {
+    let bucket = Bucket::with(|config| config.tiers = tiers()).await;
+    let world = &bucket.world;
+    let bob = &world.bob;
+    let upload = world.initiate(bob).await;
+    let ask = async |count: u32, size: u64| {
+        let input = json!({"uploadId": upload, "partNumber": 1, "count": count, "size": size});
+        world.post(bob, "io.atcr.hold.getPartUploadUrl", input).await
+    };
+    let message = ask(4, 300).await.refused(403, "QuotaExceeded");
+    assert!(message.contains("0 of 1000") && message.contains("1200 more"), "{message}");
+    ask(u32::MAX, u64::MAX).await.refused(403, "QuotaExceeded");
+    world.begins(bob, json!({"digest": "x", "size": 1000})).await.ok();
+    // The same parts asked for again are not more.
+    for _ in 0..2 {
+        assert_eq!(ask(3, 300).await.ok()["following"].as_array().unwrap().len(), 2);
+    }
+    let message = world.begins(bob, json!({"digest": "x", "size": 101})).await.refused(403, "QuotaExceeded");
+    assert!(message.contains("900 of 1000"), "{message}");
+    world.begins(bob, json!({"digest": "x", "size": 100})).await.ok();
+    // Whoever sends more than was said gets no blob for it.
+    let target = bucket.target(bob, &upload, 1).await;
+    let etag = target.put(&bytes(1, 1001)).await.headers["etag"].to_str().unwrap().to_owned();
+    let digest = Digest::sha256(&bytes(1, 1001));
+    let parts = json!([{"partNumber": 1, "etag": etag}]);
+    world.complete(bob, &upload, &digest, parts).await.refused(403, "QuotaExceeded");
+    assert_eq!((bucket.server.objects(), world.quota_of(bob).await["totalSize"].clone()), (vec![], json!(0)));
+}
+
+/// Chunks that are too short for a part of S3 are kept by the hold until there is enough for one.
+#[tokio::test]
+async fn a_chunk_that_is_kept_has_to_fit_as_well() {
+    let bucket = Bucket::with(|config| config.tiers = tiers()).await;
+    let world = &bucket.world;
+    let bob = &world.bob;
+    let upload = world.initiate(bob).await;
+    let piece = async |offset: u64, more: bool, content: Bytes| {
+        let input = json!({"uploadId": upload, "partNumber": 1, "offset": offset, "more": more});
+        let output = world.post(bob, "io.atcr.hold.getPartUploadUrl", input).await.ok();
+        world.put(&local(output["url"].as_str().unwrap()), content).await
+    };
+    assert_eq!(piece(0, true, bytes(1, 600)).await.ok()["etag"], "kept-600");
+    // Whether the part is to grow further, or is whole with it.
+    for (more, said) in
+        [(true, "600 of 1000 bytes, and this needs 401"), (false, "0 of 1000 bytes, and this needs 1001")]
+    {
+        let message = piece(600, more, bytes(2, 401)).await.refused(403, "QuotaExceeded");
+        assert!(message.contains(said), "{message}");
+    }
+    // What is kept counts for other uploads too.
+    world.begins(bob, json!({"digest": "x", "size": 401})).await.refused(403, "QuotaExceeded");
+    // And was not lost with the chunk that did not fit.
+    piece(600, false, bytes(3, 400)).await.ok();
+    let content = [bytes(1, 600), bytes(3, 400)].concat();
+    let digest = Digest::sha256(&content);
+    world.complete(bob, &upload, &digest, json!([])).await.ok();
+    world.hold.verify_pending().await.unwrap();
+    assert_eq!(world.quota_of(bob).await["totalSize"], 1000);
+    let answer = world.get(&world.blob_path(&digest)).await;
+    let key = answer.header("location").split_once("/bucket/").unwrap().1;
+    assert!(bucket.server.object(key.split_once('?').unwrap().0).unwrap() == content);
 }
 
 #[tokio::test]

@@ -403,6 +403,17 @@ async fn wrong_credentials_and_buckets_are_told_apart_from_what_is_missing() {
     assert!(error.to_string().contains("NoSuchBucket"), "{error}");
 }
 
+/// The answer to a HEAD has no body that says what is wrong; only 404 says that nothing is there.
+#[tokio::test]
+async fn a_bucket_that_refuses_to_look_has_not_said_that_there_is_nothing() {
+    let (server, storage) = storage(Rules::default()).await;
+    let (_, object) = object(&storage, &bytes(1, 10)).await;
+    server.fail(Operation::HeadObject, 1, Fault::BadRequest);
+    let error = storage.stat(&object.key).await.unwrap_err();
+    assert!(error.to_string().contains("400"), "{error}");
+    assert_eq!(storage.stat(&object.key).await.unwrap(), Some(10));
+}
+
 #[tokio::test]
 async fn what_a_killed_process_left_in_the_spool_goes_and_nothing_else() {
     let server = Server::start(Rules::default()).await;

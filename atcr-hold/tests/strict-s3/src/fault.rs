@@ -10,6 +10,8 @@ pub enum Fault {
     Unavailable,
     /// 200 with an error in the body, as S3 does when the work fails after the headers went out; nothing is done.
     ErrorInBody,
+    /// 400; nothing is done. To a HEAD, whose answer has no body, it does not say why.
+    BadRequest,
     /// It is done, and the connection ends without an answer.
     AnswerLost,
     /// Nothing is done, and no answer ever comes.

@@ -209,6 +209,7 @@ async fn answer(
         Some(Fault::Silence) => return std::future::pending().await,
         Some(Fault::Unavailable) => error(StatusCode::SERVICE_UNAVAILABLE, "SlowDown"),
         Some(Fault::ErrorInBody) => error(StatusCode::OK, "InternalError"),
+        Some(Fault::BadRequest) => error(StatusCode::BAD_REQUEST, "InvalidRequest"),
         _ if rules.google && operation == Operation::UploadPartCopy => {
             error(StatusCode::NOT_IMPLEMENTED, "NotImplemented")
         }
