@@ -11,8 +11,13 @@ use atcr_core::did_resolver::{DidDocument, StaticResolver};
 use atcr_core::syntax::Did;
 use atcr_hold::storage::{ObjectStorage, S3Storage};
 use atcr_hold::{Hold, HoldConfig, Verify};
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, TcpStream};
+use tower::Service as _;
 use url::Url;
 
 use crate::Verified;
@@ -57,8 +62,21 @@ pub(crate) async fn run(role: &str) {
     let hold = Hold::open(config, resolver).await.unwrap();
     let listener = TcpListener::bind(("127.0.0.1", role.port)).await.unwrap();
     tokio::select! {
-        served = axum::serve(listener, hold.router()) => served.unwrap(),
+        () = serve(listener, hold.router()) => {}
         () = hold.maintain() => {}
+    }
+}
+
+/// Serves as `atcr-hold serve` does, where the buffer of a connection has 64 KiB. `axum::serve` lets it grow to 400.
+async fn serve(listener: TcpListener, router: Router) {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).max_buf_size(64 << 10);
+    loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        let router = router.clone();
+        let service = service_fn(move |request| router.clone().call(request));
+        tokio::spawn(http.serve_connection(TokioIo::new(stream), service));
     }
 }
 
