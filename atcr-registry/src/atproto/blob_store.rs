@@ -60,6 +60,12 @@ impl HoldBlobStore {
         Self { identities, holds, locator, delivery, registry }
     }
 
+    /// The same blobs, whose bytes come through here and never by a redirect.
+    #[must_use]
+    pub fn proxied(&self) -> Self {
+        Self { delivery: BlobDelivery::Proxy, ..self.clone() }
+    }
+
     /// Asks the holds in turn until one has the blob, the slow way at last. A hold that is down is not the end, but is
     /// what is reported when no other has the blob.
     async fn find(

@@ -19,6 +19,7 @@ use super::hold_directory::HoldDirectory;
 use super::journal::{Journal, Written};
 use super::manifest_store::{MANIFEST_LIMIT, PdsManifestStore};
 use super::names::{self, OwnedRepository};
+use super::own_records::OwnRecords;
 use super::pds_reader::PdsReader;
 use crate::index::{
     Account, Collection, Event, IdentityChange, Index, IndexError, Lookup, PageRequest, RecordOp, RepoCommit,
@@ -327,6 +328,11 @@ impl IndexedManifestStore {
         }
     }
 
+    /// The way to the other records of the people whose manifests are here: the index takes in what is written on it.
+    pub fn own_records(&self) -> OwnRecords {
+        self.inner.records().clone()
+    }
+
     async fn owned(&self, access: &Access) -> Result<OwnedRepository, StoreError> {
         names::resolve(&self.identities, &access.repository).await
     }
@@ -449,6 +455,52 @@ impl IndexedManifestStore {
     }
 }
 
+impl IndexedManifestStore {
+    /// The manifests that these tags point at and will not any more, for owners who want those removed that have no tag
+    /// left.
+    async fn about_to_leave(&self, owned: &OwnedRepository, to: &Digest, tags: &[Tag]) -> Vec<Digest> {
+        let mut left = Vec::new();
+        if tags.is_empty() || self.known.current(&owned.owner).await.is_none() {
+            return left;
+        }
+        let profile = self.known.index.profile(&owned.owner).await.ok().flatten();
+        if !profile.is_some_and(|profile| profile.auto_remove_untagged) {
+            return left;
+        }
+        for tag in tags {
+            let reference = Reference::Tag(tag.clone());
+            if let Ok(Lookup::Found(found)) =
+                self.known.index.lookup(&owned.owner, &owned.name, &reference).await
+                && found.digest != *to
+                && !left.contains(&found.digest)
+            {
+                left.push(found.digest);
+            }
+        }
+        left
+    }
+
+    /// Removes a manifest that no tag of the repository and no index of the owner names.
+    async fn remove_untagged(
+        &self,
+        access: &Access,
+        owned: &OwnedRepository,
+        digest: &Digest,
+    ) -> Result<(), StoreError> {
+        let index = &self.known.index;
+        if !index.tags_of(&owned.owner, &owned.name, digest).await?.is_empty()
+            || index.is_child(&owned.owner, digest).await?
+        {
+            return Ok(());
+        }
+        // The PDS is asked once more: somebody may have tagged it meanwhile.
+        match self.inner.remove(access, digest, false).await {
+            Err(StoreError::NotFound(_)) => Ok(()),
+            done => done,
+        }
+    }
+}
+
 /// Where a manifest was found.
 enum Found {
     Indexed(OwnedRepository, Arc<StoredManifest>),
@@ -483,11 +535,17 @@ impl ManifestStore for IndexedManifestStore {
     }
 
     async fn put(&self, access: &Access, manifest: Manifest, tags: &[Tag]) -> Result<(), StoreError> {
-        self.inner.put(access, manifest.clone(), tags).await?;
         let owned = self.owned(access).await?;
+        let left = self.about_to_leave(&owned, &manifest.digest, tags).await;
+        self.inner.put(access, manifest.clone(), tags).await?;
         // The record of a large one does not have the bytes.
         if let Err(error) = self.known.index.keep_manifest(&owned.owner, &manifest).await {
             tracing::warn!(%error, "the index did not keep the bytes of a manifest");
+        }
+        for digest in left {
+            if let Err(error) = self.remove_untagged(access, &owned, &digest).await {
+                tracing::warn!(%digest, %error, "a manifest that has no tag any more stays");
+            }
         }
         Ok(())
     }

@@ -1,29 +1,24 @@
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use async_trait::async_trait;
-use atcr_auth::pds_session::{PdsSessions, SessionError};
+use atcr_auth::pds_session::SessionError;
 use atcr_core::did_resolver::IdentityResolver;
 use atcr_core::manifest_store::{Listing, ManifestStore, Page, Referrer};
 use atcr_core::oci::{Digest, Manifest, MediaType, Reference, RepositoryName, Tag};
 use atcr_core::records::{ManifestRecord, Record, TagRecord, manifest_rkey, tag_rkey};
 use atcr_core::syntax::{AtIdentifier, Datetime, Did, Handle, RecordKey};
-use atcr_core::xrpc::XrpcError;
 use atcr_core::{Access, Principal, StoreError};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::hold_client::session_error;
 use super::hold_locator::HoldLocator;
-use super::journal::{Journal, Written};
 use super::names::{self, OwnedRepository};
 use super::notify::HoldNotifier;
-use super::pds_reader::{Found, PdsReader};
+use super::own_records::{OwnRecords, SWAP_ATTEMPTS, WriteError, create_or_update, delete};
+use super::pds_reader::Found;
 
 /// No manifest is larger, whoever wrote it.
 pub(super) const MANIFEST_LIMIT: usize = 8 * 1024 * 1024;
-
-/// How often a write is tried anew when somebody else wrote to the repo in between.
-const SWAP_ATTEMPTS: usize = 8;
 
 /// A [`ManifestStore`] whose manifests and tags are records in the owners' own PDSs.
 ///
@@ -33,11 +28,9 @@ const SWAP_ATTEMPTS: usize = 8;
 #[derive(Debug, Clone)]
 pub struct PdsManifestStore {
     identities: IdentityResolver,
-    reader: PdsReader,
-    sessions: Arc<dyn PdsSessions>,
+    records: OwnRecords,
     locator: HoldLocator,
     notifier: HoldNotifier,
-    journal: Option<Arc<dyn Journal>>,
 }
 
 /// A tag's record, where it is.
@@ -53,19 +46,16 @@ fn unknown(reference: impl std::fmt::Display) -> StoreError {
 impl PdsManifestStore {
     pub(super) fn new(
         identities: IdentityResolver,
-        reader: PdsReader,
-        sessions: Arc<dyn PdsSessions>,
+        records: OwnRecords,
         locator: HoldLocator,
         notifier: HoldNotifier,
     ) -> Self {
-        Self { identities, reader, sessions, locator, notifier, journal: None }
+        Self { identities, records, locator, notifier }
     }
 
-    /// Tells of every commit that it makes.
-    #[cfg(feature = "index")]
-    pub(super) fn with_journal(mut self, journal: Arc<dyn Journal>) -> Self {
-        self.journal = Some(journal);
-        self
+    /// The way to its owners' other records.
+    pub(super) fn records(&self) -> &OwnRecords {
+        &self.records
     }
 
     async fn owned(&self, access: &Access) -> Result<OwnedRepository, StoreError> {
@@ -95,7 +85,7 @@ impl PdsManifestStore {
     ) -> Result<Option<Found<ManifestRecord>>, StoreError> {
         let collection = ManifestRecord::collection();
         let found: Option<Found<ManifestRecord>> =
-            self.reader.record(owner, &collection, &manifest_rkey(digest)).await?;
+            self.records.reader().record(owner, &collection, &manifest_rkey(digest)).await?;
         // Whoever wrote the record chose its key; what counts is the digest inside.
         Ok(found.filter(|found| found.value.digest == *digest))
     }
@@ -105,7 +95,8 @@ impl PdsManifestStore {
         let collection = TagRecord::collection();
         let rkey = tag_rkey(&owned.name, tag);
         let matches = |record: &TagRecord| record.repository == owned.name && record.tag == *tag;
-        let found: Option<Found<TagRecord>> = self.reader.record(&owned.owner, &collection, &rkey).await?;
+        let found: Option<Found<TagRecord>> =
+            self.records.reader().record(&owned.owner, &collection, &rkey).await?;
         if let Some(found) = found.filter(|found| matches(&found.value)) {
             return Ok(Some(FoundTag { rkey, record: found.value }));
         }
@@ -122,7 +113,7 @@ impl PdsManifestStore {
             let rkey = found.uri.rkey()?;
             matches(&found.value).then_some(FoundTag { rkey, record: found.value })
         };
-        self.reader.scan(owner, &TagRecord::collection(), keep).await
+        self.records.reader().scan(owner, &TagRecord::collection(), keep).await
     }
 
     /// Whether the manifest is one of this repository: its record says so, or a tag of the repository points at it
@@ -142,7 +133,7 @@ impl PdsManifestStore {
             return Ok(inline);
         }
         if let Some(blob) = &record.manifest_blob {
-            let bytes = self.reader.blob(owner, &blob.cid.to_string(), MANIFEST_LIMIT).await?;
+            let bytes = self.records.reader().blob(owner, &blob.cid.to_string(), MANIFEST_LIMIT).await?;
             if let Some(manifest) = record.manifest_with(bytes) {
                 return Ok(manifest);
             }
@@ -156,28 +147,6 @@ impl PdsManifestStore {
         })
     }
 
-    async fn write(&self, owner: &Did, writes: Vec<Value>, swap: Option<String>) -> Result<(), WriteError> {
-        let noted = self.journal.as_ref().map(|journal| (journal, writes.clone()));
-        let mut input = json!({ "repo": owner, "validate": false, "writes": writes });
-        if let Some(commit) = swap {
-            input["swapCommit"] = commit.into();
-        }
-        match self.sessions.procedure(owner, "com.atproto.repo.applyWrites", input).await {
-            Ok(answer) => {
-                if let Some((journal, writes)) = noted
-                    && let Some(commit) = Written::read(writes, &answer)
-                {
-                    journal.wrote(owner, commit).await;
-                }
-                Ok(())
-            }
-            Err(error) if error.xrpc().and_then(XrpcError::name) == Some("InvalidSwap") => {
-                Err(WriteError::Swapped)
-            }
-            Err(error) => Err(WriteError::Failed(session_error(error))),
-        }
-    }
-
     /// Plans writes from what is there, does them, and plans anew when the repo changed in between.
     async fn write_planned<F, Fut>(&self, owner: &Did, what: &str, plan: F) -> Result<(), StoreError>
     where
@@ -185,12 +154,12 @@ impl PdsManifestStore {
         Fut: Future<Output = Result<Vec<Value>, StoreError>> + Send,
     {
         for _ in 0..SWAP_ATTEMPTS {
-            let commit = self.reader.latest_commit(owner).await?;
+            let commit = self.records.reader().latest_commit(owner).await?;
             let writes = plan().await?;
             if writes.is_empty() {
                 return Ok(());
             }
-            match self.write(owner, writes, Some(commit)).await {
+            match self.records.write(owner, writes, Some(commit)).await {
                 Ok(()) => return Ok(()),
                 Err(WriteError::Swapped) => {}
                 Err(WriteError::Failed(error)) => return Err(error),
@@ -218,16 +187,11 @@ impl PdsManifestStore {
         .map_err(|e| StoreError::Invalid(e.to_string()))?;
         let inline = record.manifest_bytes.is_some();
         let media_type = manifest.media_type.as_str();
-        let uploaded = self
-            .sessions
-            .upload(&owned.owner, "com.atproto.repo.uploadBlob", media_type, manifest.bytes.clone())
-            .await;
+        let uploaded = self.records.try_upload(&owned.owner, media_type, manifest.bytes.clone()).await;
         match uploaded {
-            Ok(output) => match serde_json::from_value(output["blob"].clone()) {
-                Ok(blob) => record.manifest_blob = Some(blob),
-                Err(error) if inline => tracing::warn!(%error, "the PDS answered an upload with no blob"),
-                Err(error) => return Err(StoreError::unavailable("your PDS", error)),
-            },
+            Ok(Ok(blob)) => record.manifest_blob = Some(blob),
+            Ok(Err(error)) if inline => tracing::warn!(%error, "the PDS answered an upload with no blob"),
+            Ok(Err(error)) => return Err(StoreError::unavailable("your PDS", error)),
             Err(error @ SessionError::NoSession(_)) => return Err(session_error(error)),
             Err(error) if inline => {
                 tracing::warn!(%error, digest = %manifest.digest, "the PDS took no blob; the record holds the bytes");
@@ -236,28 +200,6 @@ impl PdsManifestStore {
         }
         Ok(record)
     }
-}
-
-enum WriteError {
-    Swapped,
-    Failed(StoreError),
-}
-
-fn create_or_update(
-    exists: bool,
-    collection: &str,
-    rkey: &RecordKey,
-    value: &impl serde::Serialize,
-) -> Value {
-    let kind = if exists { "update" } else { "create" };
-    json!({
-        "$type": format!("com.atproto.repo.applyWrites#{kind}"),
-        "collection": collection, "rkey": rkey, "value": value,
-    })
-}
-
-fn delete(collection: &str, rkey: &RecordKey) -> Value {
-    json!({ "$type": "com.atproto.repo.applyWrites#delete", "collection": collection, "rkey": rkey })
 }
 
 #[async_trait]
@@ -345,33 +287,7 @@ impl ManifestStore for PdsManifestStore {
     }
 
     async fn delete(&self, access: &Access, digest: &Digest) -> Result<(), StoreError> {
-        let owned = self.writable(access).await?;
-        let (owned_ref, digest_copy) = (&owned, *digest);
-        let first = self.manifest_record(&owned.owner, digest).await?.ok_or_else(|| unknown(digest))?;
-        if !self.belongs(&owned, &first.value).await? {
-            return Err(unknown(digest));
-        }
-        let plan = || async move {
-            let (owned, digest) = (owned_ref, digest_copy);
-            let mut writes = Vec::new();
-            let Some(found) = self.manifest_record(&owned.owner, &digest).await? else { return Ok(writes) };
-            let Some(rkey) = found.uri.rkey() else { return Ok(writes) };
-            let tags = self.tags_where(&owned.owner, |tag| tag.manifest_digest() == Some(digest)).await?;
-            let (ours, others): (Vec<_>, Vec<_>) =
-                tags.into_iter().partition(|t| t.record.repository == owned.name);
-            let mut record = found.value;
-            for tag in &others {
-                record.add_repository(&tag.record.repository);
-            }
-            writes.extend(ours.iter().map(|tag| delete(TagRecord::NSID, &tag.rkey)));
-            if record.remove_repository(&owned.name) {
-                writes.push(create_or_update(true, ManifestRecord::NSID, &rkey, &record));
-            } else {
-                writes.push(delete(ManifestRecord::NSID, &rkey));
-            }
-            Ok(writes)
-        };
-        self.write_planned(&owned.owner, access.repository.as_str(), plan).await
+        self.remove(access, digest, true).await
     }
 
     async fn delete_tag(&self, access: &Access, tag: &Tag) -> Result<(), StoreError> {
@@ -382,7 +298,7 @@ impl ManifestStore for PdsManifestStore {
             return Err(StoreError::NotFound(format!("the tag {tag}")));
         }
         let writes = found.iter().map(|tag| delete(TagRecord::NSID, &tag.rkey)).collect();
-        match self.write(&owned.owner, writes, None).await {
+        match self.records.write(&owned.owner, writes, None).await {
             Ok(()) => Ok(()),
             Err(WriteError::Swapped) => Err(StoreError::Conflict(format!("the tag {tag}"))),
             Err(WriteError::Failed(error)) => Err(error),
@@ -409,7 +325,8 @@ impl ManifestStore for PdsManifestStore {
             let refers = found.value.subject.as_ref().is_some_and(|to| to.digest == *subject);
             (refers && found.value.is_in(&owned.name)).then_some(found.value)
         };
-        let mut records = self.reader.scan(&owned.owner, &ManifestRecord::collection(), keep).await?;
+        let mut records =
+            self.records.reader().scan(&owned.owner, &ManifestRecord::collection(), keep).await?;
         records.sort_by_key(|record| record.digest);
         let mut referrers = Vec::with_capacity(records.len());
         for record in records {
@@ -434,7 +351,7 @@ impl ManifestStore for PdsManifestStore {
         };
         let manifests =
             |found: Found<ManifestRecord>| Some(found.value.repositories().cloned().collect::<Vec<_>>());
-        let named = self.reader.scan(did, &ManifestRecord::collection(), manifests).await?;
+        let named = self.records.reader().scan(did, &ManifestRecord::collection(), manifests).await?;
         let names: BTreeSet<RepositoryName> =
             named.into_iter().flatten().filter_map(|name| format!("{prefix}/{name}").parse().ok()).collect();
         Ok(page.cut(names))
@@ -442,16 +359,55 @@ impl ManifestStore for PdsManifestStore {
 }
 
 impl PdsManifestStore {
+    /// Removes a manifest from a repository. One that tags point at stays, unless they go too.
+    pub(super) async fn remove(
+        &self,
+        access: &Access,
+        digest: &Digest,
+        with_tags: bool,
+    ) -> Result<(), StoreError> {
+        let owned = self.writable(access).await?;
+        let (owned_ref, digest_copy) = (&owned, *digest);
+        let first = self.manifest_record(&owned.owner, digest).await?.ok_or_else(|| unknown(digest))?;
+        if !self.belongs(&owned, &first.value).await? {
+            return Err(unknown(digest));
+        }
+        let plan = || async move {
+            let (owned, digest) = (owned_ref, digest_copy);
+            let mut writes = Vec::new();
+            let Some(found) = self.manifest_record(&owned.owner, &digest).await? else { return Ok(writes) };
+            let Some(rkey) = found.uri.rkey() else { return Ok(writes) };
+            let tags = self.tags_where(&owned.owner, |tag| tag.manifest_digest() == Some(digest)).await?;
+            let (ours, others): (Vec<_>, Vec<_>) =
+                tags.into_iter().partition(|t| t.record.repository == owned.name);
+            if !with_tags && !ours.is_empty() {
+                return Ok(writes);
+            }
+            let mut record = found.value;
+            for tag in &others {
+                record.add_repository(&tag.record.repository);
+            }
+            writes.extend(ours.iter().map(|tag| delete(TagRecord::NSID, &tag.rkey)));
+            if record.remove_repository(&owned.name) {
+                writes.push(create_or_update(true, ManifestRecord::NSID, &rkey, &record));
+            } else {
+                writes.push(delete(ManifestRecord::NSID, &rkey));
+            }
+            Ok(writes)
+        };
+        self.write_planned(&owned.owner, access.repository.as_str(), plan).await
+    }
+
     async fn has_manifests(&self, owned: &OwnedRepository) -> Result<bool, StoreError> {
         let keep = |found: Found<ManifestRecord>| found.value.is_in(&owned.name).then_some(());
-        Ok(!self.reader.scan(&owned.owner, &ManifestRecord::collection(), keep).await?.is_empty())
+        Ok(!self.records.reader().scan(&owned.owner, &ManifestRecord::collection(), keep).await?.is_empty())
     }
 
     /// A key for a tag that has no record yet. The usual one may be taken: `a_b` + `c` and `a` + `b_c` give the same.
     async fn free_tag_rkey(&self, owned: &OwnedRepository, tag: &Tag) -> Result<RecordKey, StoreError> {
         let usual = tag_rkey(&owned.name, tag);
         let taken: Option<Found<Value>> =
-            self.reader.record(&owned.owner, &TagRecord::collection(), &usual).await?;
+            self.records.reader().record(&owned.owner, &TagRecord::collection(), &usual).await?;
         if taken.is_none() {
             return Ok(usual);
         }

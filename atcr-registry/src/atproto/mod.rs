@@ -14,6 +14,7 @@ mod journal;
 mod manifest_store;
 mod names;
 mod notify;
+mod own_records;
 mod part_upload;
 mod pds_reader;
 mod welcome;
@@ -30,6 +31,7 @@ pub use blob_store::{BlobDelivery, HoldBlobStore};
 #[cfg(feature = "index")]
 pub use indexed::{IndexedManifestStore, indexed_identities};
 pub use manifest_store::PdsManifestStore;
+pub use own_records::{Change, OwnRecords};
 pub use welcome::Welcome;
 
 use hold_client::HoldClient;
@@ -64,7 +66,8 @@ impl Network {
         let holds = HoldClient::new(egress, Arc::clone(identities.dids()), Arc::clone(&sessions));
         let notifier = HoldNotifier::new(holds.clone());
         let blobs = HoldBlobStore::new(identities.clone(), holds, locator.clone(), delivery, public_url);
-        (PdsManifestStore::new(identities, reader, sessions, locator, notifier), blobs)
+        let records = OwnRecords::new(reader, sessions);
+        (PdsManifestStore::new(identities, records, locator, notifier), blobs)
     }
 
     /// The two stores in front of which an index stands: what it knows is answered without asking anybody.
@@ -81,8 +84,8 @@ impl Network {
         let holds = HoldClient::new(egress, Arc::clone(identities.dids()), Arc::clone(&sessions));
         let notifier = HoldNotifier::new(holds.clone());
         let blobs = HoldBlobStore::new(identities.clone(), holds, locator.clone(), delivery, public_url);
-        let of_pds = PdsManifestStore::new(identities.clone(), reader.clone(), sessions, locator, notifier);
-        let of_pds = of_pds.with_journal(Arc::new(known.clone()));
+        let records = OwnRecords::new(reader.clone(), sessions).with_journal(Arc::new(known.clone()));
+        let of_pds = PdsManifestStore::new(identities.clone(), records, locator, notifier);
         (IndexedManifestStore::new(of_pds, known, identities, reader), blobs)
     }
 }

@@ -733,6 +733,18 @@ impl Index {
         rows.into_iter().map(child).collect()
     }
 
+    /// Whether an index of an owner names a manifest.
+    pub async fn is_child(&self, owner: &Did, digest: &Digest) -> Result<bool, IndexError> {
+        let row: Option<(i64,)> = first!(
+            &self.database().read,
+            "SELECT m.id FROM repos o JOIN manifests m ON m.repo = o.id JOIN children c ON c.manifest = m.id \
+             WHERE o.did = $1 AND c.digest = $2 LIMIT 1",
+            owner.as_str(),
+            digest.as_bytes()
+        );
+        Ok(row.is_some())
+    }
+
     /// What scanners of holds found in a manifest of an owner, the newest first. Only holds that the owner's manifests
     /// name are heard: anybody can publish a scan.
     pub async fn scans(&self, owner: &Did, digest: &Digest) -> Result<Vec<Scan>, IndexError> {

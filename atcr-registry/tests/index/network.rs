@@ -378,6 +378,34 @@ async fn what_is_pushed_here_is_read_here_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_has_no_tag_left_is_removed_for_who_wants_that() {
+    let world = World::new(Place::sqlite()).await;
+    let registry = world.start(Duration::from_secs(60)).await;
+    let app = world.at("app");
+    let is_there =
+        async |n: usize| registry.store.get(&app, &Reference::Digest(manifest(n).digest)).await.is_ok();
+    registry.store.put(&app, manifest(0), &[tag(0)]).await.unwrap();
+    registry.store.put(&app, manifest(1), &[tag(0)]).await.unwrap();
+    assert!(is_there(0).await, "nobody asked for it");
+
+    let (profile, own) = ("io.atcr.sailor.profile".parse().unwrap(), "self".parse().unwrap());
+    let wish = |_: Option<serde_json::Value>| {
+        Some(serde_json::json!({
+            "$type": "io.atcr.sailor.profile", "createdAt": "2026-06-01T00:00:00Z", "autoRemoveUntagged": true,
+        }))
+    };
+    registry.store.own_records().edit(&world.did(), &profile, &own, &wish).await.unwrap();
+    registry.knows(&world.did()).await;
+    registry.store.put(&app, manifest(1), &[tag(1)]).await.unwrap();
+    registry.store.put(&app, manifest(2), &[tag(0)]).await.unwrap();
+    assert!(is_there(1).await, "another tag points at it");
+    registry.store.put(&app, manifest(2), &[tag(1)]).await.unwrap();
+    assert!(!is_there(1).await);
+    assert!(is_there(0).await && is_there(2).await, "only what a tag has left");
+    registry.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_unknown_repository_is_asked_for_once_by_all_who_want_it() {
     let world = World::new(Place::sqlite()).await;
     push_both(&world.elsewhere, &world).await;
