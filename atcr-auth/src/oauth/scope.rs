@@ -24,6 +24,8 @@ const ACTIONS: [&str; 3] = ["create", "update", "delete"];
 /// The manifests that are uploaded as blobs.
 const MANIFESTS: [&str; 4] =
     [MediaType::OCI_MANIFEST, MediaType::OCI_INDEX, MediaType::DOCKER_MANIFEST, MediaType::DOCKER_LIST];
+/// The pictures of repositories. A session that does not permit them is enough for everything else.
+const PICTURES: [&str; 3] = ["image/png", "image/jpeg", "image/webp"];
 /// What a registry does at holds for a user. A service token for any hold (`aud=*`) is bound to one method.
 const METHODS: [&str; 14] = [
     InitiateUpload::NSID,
@@ -72,7 +74,7 @@ impl Ask {
             Self::Generic => scopes.push(GENERIC.to_owned()),
         }
         if self != Self::Generic {
-            scopes.extend(MANIFESTS.map(|media_type| format!("blob:{media_type}")));
+            scopes.extend(MANIFESTS.iter().chain(&PICTURES).map(|media_type| format!("blob:{media_type}")));
             scopes.extend(METHODS.map(|method| format!("rpc:{method}?aud=*")));
         }
         scopes.join(" ")
@@ -253,7 +255,8 @@ mod tests {
         let full = Ask::Each.scope();
         for scope in full.split(' ') {
             let rest: Vec<&str> = full.split(' ').filter(|other| *other != scope).collect();
-            assert_eq!(missing(&rest.join(" ")), [scope]);
+            let wished = PICTURES.iter().any(|picture| scope == format!("blob:{picture}"));
+            assert_eq!(missing(&rest.join(" ")), if wished { vec![] } else { vec![scope] });
         }
         assert!(Granted::parse("atproto").is_bare());
         assert!(!Granted::parse("atproto repo:io.atcr.tag").is_bare());
