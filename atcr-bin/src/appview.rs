@@ -29,6 +29,7 @@ use url::Url;
 
 use crate::config::{AppViewConfig, ConfigError};
 use crate::serve::{self, Shutdown};
+use crate::visitors::{PublicContent, SignedInVisitors};
 use crate::{Error, audit, keys};
 
 /// What an AppView is opened with.
@@ -168,15 +169,20 @@ pub(crate) async fn open(settings: AppViewSettings) -> Result<AppView, Error> {
     let delivery = if settings.redirect_blobs { BlobDelivery::Redirect } else { BlobDelivery::Proxy };
     let public_url = base_url.clone();
     let network = Network { egress, identities: known, sessions, default_hold, delivery, public_url };
+    let mut pages = None;
     let (manifests, blobs): (Arc<dyn ManifestStore>, HoldBlobStore) = if let Some((index, ingest)) = &index {
         let (manifests, blobs) = network.indexed_stores(index, ingest);
+        let records = manifests.own_records();
+        let content = PublicContent::new(index.clone(), &blobs, records.clone());
+        let ui = WebUi::new(index.clone(), &base_url, settings.client_name);
+        pages = Some((ui.with_content(Arc::new(content)), records));
         (Arc::new(manifests), blobs)
     } else {
         let (manifests, blobs) = network.stores();
         (Arc::new(manifests), blobs)
     };
     let registry = Registry::builder()
-        .manifests(manifests)
+        .manifests(Arc::clone(&manifests))
         .blobs(Arc::new(blobs))
         .authorizer(Arc::new(TokenAuthorizer::new(verifier, policy, &base_url)))
         .limits(settings.limits)
@@ -185,11 +191,12 @@ pub(crate) async fn open(settings: AppViewSettings) -> Result<AppView, Error> {
         .build()
         .map_err(Error::start("the registry"))?;
     let mut router = registry.router().merge(token_endpoint.router());
-    let mut pages =
-        index.as_ref().map(|(index, _)| WebUi::new(index.clone(), &base_url, settings.client_name));
     if let Some(web_sign_in) = web_sign_in {
         let browsers = web_sign_in.browsers().clone();
-        pages = pages.map(|pages| pages.with_browsers(browsers.clone()));
+        pages = pages.map(|(ui, records)| {
+            let visitors = SignedInVisitors { browsers: browsers.clone(), records: records.clone() };
+            (ui.with_visitors(Arc::new(visitors), manifests), records)
+        });
         let devices = DeviceFlow::new(&base_url, store, browsers, Clock::system());
         let (web_sign_in, devices) = (
             web_sign_in.with_trusted_proxies(proxies.clone()),
@@ -197,8 +204,8 @@ pub(crate) async fn open(settings: AppViewSettings) -> Result<AppView, Error> {
         );
         router = router.merge(web_sign_in.router()).merge(devices.router());
     }
-    if let Some(pages) = pages {
-        router = router.merge(pages.router());
+    if let Some((ui, _)) = pages {
+        router = router.merge(ui.router());
     }
     let router = router.layer(from_fn_with_state(proxies, audit::from_address));
     Ok(AppView { router, index })

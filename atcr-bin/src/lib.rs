@@ -14,6 +14,7 @@ pub mod keys;
 pub mod logging;
 mod progress;
 pub mod serve;
+mod visitors;
 
 pub use error::{Error, exit};
 

@@ -14,3 +14,4 @@ mod repo;
 mod sign_in;
 mod storage;
 mod support;
+mod web;

@@ -29,13 +29,14 @@ impl Browser {
         self.cookies.values().flat_map(BTreeMap::values).map(String::as_str).filter(|value| !value.is_empty())
     }
 
-    async fn send(&mut self, method: Method, url: &Url, form: Option<&[(String, String)]>) -> Response {
+    async fn send(&mut self, method: Method, url: &Url, body: Option<(&str, Vec<u8>)>) -> Response {
         let origin = url.origin().ascii_serialization();
         let jar = self.cookies.entry(origin.clone()).or_default();
         let cookie: Vec<_> = jar.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let mut request = self.client.request(method, url.clone()).header(header::COOKIE, cookie.join("; "));
-        if let Some(form) = form {
-            request = request.header(header::ORIGIN, origin).form(form);
+        if let Some((content_type, body)) = body {
+            request =
+                request.header(header::ORIGIN, origin).header(header::CONTENT_TYPE, content_type).body(body);
         }
         let answer = request.send().await.unwrap();
         for value in answer.headers().get_all(header::SET_COOKIE) {
@@ -49,6 +50,11 @@ impl Browser {
         self.send(Method::GET, url, None).await
     }
 
+    /// Sends what a page of the same site would send.
+    pub(crate) async fn post(&mut self, url: &Url, content_type: &str, body: Vec<u8>) -> Response {
+        self.send(Method::POST, url, Some((content_type, body))).await
+    }
+
     /// Fills in the form of a page that has this action.
     pub(crate) async fn submit(&mut self, page: &str, url: &Url, filled: &[(&str, &str)]) -> Response {
         let form = page.split(&format!("action=\"{}\"", url.path())).nth(1).unwrap();
@@ -60,7 +66,8 @@ impl Browser {
         let tags = form.split("<input ").filter(|tag| tag.starts_with("type=\"hidden\""));
         let mut fields: Vec<_> = tags.map(|tag| (attribute(tag, "name"), attribute(tag, "value"))).collect();
         fields.extend(filled.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
-        self.send(Method::POST, url, Some(&fields)).await
+        let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(&fields).finish();
+        self.post(url, "application/x-www-form-urlencoded", body.into()).await
     }
 
     /// From the registry to the PDS, through its pages, and back; gives the last answer of the registry.
@@ -84,7 +91,10 @@ impl Browser {
 
 pub(crate) fn location(answer: &Response) -> Url {
     let location = answer.headers().get(header::LOCATION).map(|value| value.to_str().unwrap());
-    answer.url().join(location.unwrap_or_else(|| panic!("no redirect: {}", answer.status()))).unwrap()
+    answer
+        .url()
+        .join(location.unwrap_or_else(|| panic!("no redirect from {}: {}", answer.url(), answer.status())))
+        .unwrap()
 }
 
 async fn record(dev: &Dev, repo: &str, collection: &str) -> Option<Value> {

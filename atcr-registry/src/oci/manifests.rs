@@ -118,7 +118,13 @@ pub(crate) async fn delete(
     Ok(status(StatusCode::ACCEPTED))
 }
 
-fn audit<'a>(event: &str, access: &Access, reference: &dyn Display, tags: impl IntoIterator<Item = &'a str>) {
+/// Notes in the audit log who changed what.
+pub(crate) fn audit<'a>(
+    event: &str,
+    access: &Access,
+    reference: &dyn Display,
+    tags: impl IntoIterator<Item = &'a str>,
+) {
     let tags = tags.into_iter().collect::<Vec<_>>().join(",");
     let (did, repository) = (access.principal.did().map(display), display(&access.repository));
     tracing::info!(target: AUDIT, event, did, repository, %reference, tags);

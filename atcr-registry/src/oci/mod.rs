@@ -5,7 +5,7 @@ mod body;
 mod call;
 mod catalog;
 mod error;
-mod manifests;
+pub(crate) mod manifests;
 mod page;
 mod path;
 mod ping;

@@ -1,21 +1,28 @@
 //! What the pages show, as JSON: `/api/v1/`.
 
-use atcr_core::oci::Digest;
+use std::sync::Arc;
+
+use atcr_core::oci::{Digest, RepositoryName, Tag};
 use atcr_core::syntax::Did;
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{delete, get, put};
 use axum::{Json, Router};
+use http::HeaderMap;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::actions::{self, Avatar, Choices};
+use super::client::is_image;
 use super::error::PageError;
+use super::manifest::config;
 use super::path;
 use super::repository::kind;
 use super::ui::WebUi;
-use crate::index::{Listed, ManifestEntry, PageRequest, RepositoryEntry, TagEntry, TagMove};
+use super::visitors::Person;
+use crate::index::{Account, Listed, ManifestEntry, PageRequest, RepositoryEntry, TagEntry, TagMove};
 
 pub(super) fn router() -> Router<WebUi> {
     Router::new()
@@ -24,11 +31,15 @@ pub(super) fn router() -> Router<WebUi> {
         .route("/search", get(search))
         .route("/users/{owner}/repositories", get(of_owner))
         .route("/users/{owner}/stars", get(stars))
-        .route("/repository", get(repository))
+        .route("/repository", get(repository).put(write_page))
+        .route("/star", get(has_starred).put(star).delete(unstar))
+        .route("/tag", put(move_tag).delete(delete_tag))
         .route("/tags", get(tags))
         .route("/history", get(history))
         .route("/manifests", get(manifests))
-        .route("/manifest", get(manifest))
+        .route("/manifest", get(manifest).delete(delete_manifest))
+        .route("/settings", get(settings).put(write_settings))
+        .route("/records", delete(delete_records))
 }
 
 /// A failure, as JSON.
@@ -42,13 +53,8 @@ impl<E: Into<PageError>> From<E> for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let word = match self.0 {
-            PageError::NotFound(_) => "NotFound",
-            PageError::Invalid(_) => "InvalidRequest",
-            PageError::Busy => "Busy",
-            _ => "InternalServerError",
-        };
-        (self.0.status(), Json(json!({ "error": word, "message": self.0.message() }))).into_response()
+        let body = json!({ "error": self.0.name(), "message": self.0.message() });
+        (self.0.status(), Json(body)).into_response()
     }
 }
 
@@ -64,14 +70,6 @@ struct Ask {
     #[serde(default)]
     q: String,
     sort: Option<String>,
-    limit: Option<usize>,
-    cursor: Option<String>,
-}
-
-impl Ask {
-    fn page(&self) -> PageRequest {
-        PageRequest { limit: self.limit, cursor: self.cursor.clone() }
-    }
 }
 
 #[derive(Deserialize)]
@@ -79,14 +77,30 @@ struct Which {
     owner: String,
     repository: String,
     digest: Option<Digest>,
-    tag: Option<atcr_core::oci::Tag>,
+    tag: Option<Tag>,
+}
+
+impl Which {
+    fn digest(&self) -> Result<Digest, PageError> {
+        self.digest.ok_or_else(|| PageError::Invalid("digest is missing".to_owned()))
+    }
+
+    fn tag(&self) -> Result<&Tag, PageError> {
+        self.tag.as_ref().ok_or_else(|| PageError::Invalid("tag is missing".to_owned()))
+    }
+}
+
+/// Which part of a list is wanted: taken from the same query by itself, since numbers cannot be read from inside of
+/// another struct there.
+#[derive(Deserialize)]
+struct Part {
     limit: Option<usize>,
     cursor: Option<String>,
 }
 
-impl Which {
-    fn page(&self) -> PageRequest {
-        PageRequest { limit: self.limit, cursor: self.cursor.clone() }
+impl From<Part> for PageRequest {
+    fn from(part: Part) -> Self {
+        Self { limit: part.limit, cursor: part.cursor }
     }
 }
 
@@ -214,34 +228,42 @@ async fn describe() -> Response {
     ([(CONTENT_TYPE, "application/json")], include_str!("../../templates/openapi.json")).into_response()
 }
 
-async fn repositories(State(ui): State<WebUi>, Query(ask): Query<Ask>) -> Answer<List<Repository>> {
+async fn repositories(
+    State(ui): State<WebUi>,
+    Query(ask): Query<Ask>,
+    Query(part): Query<Part>,
+) -> Answer<List<Repository>> {
     Ok(answer(list(match ask.sort.as_deref() {
-        Some("popular") => ui.index().popular(&ask.page()).await?,
-        None | Some("recent") => ui.index().recent(&ask.page()).await?,
+        Some("popular") => ui.index().popular(&part.into()).await?,
+        None | Some("recent") => ui.index().recent(&part.into()).await?,
         Some(_) => return Err(PageError::Invalid("sort is recent or popular".to_owned()).into()),
     })))
 }
 
-async fn search(State(ui): State<WebUi>, Query(ask): Query<Ask>) -> Answer<List<Repository>> {
-    Ok(answer(list(ui.index().search(&ask.q, &ask.page()).await?)))
+async fn search(
+    State(ui): State<WebUi>,
+    Query(ask): Query<Ask>,
+    Query(part): Query<Part>,
+) -> Answer<List<Repository>> {
+    Ok(answer(list(ui.index().search(&ask.q, &part.into()).await?)))
 }
 
 async fn of_owner(
     State(ui): State<WebUi>,
     Path(owner): Path<String>,
-    Query(ask): Query<Ask>,
+    Query(part): Query<Part>,
 ) -> Answer<List<Repository>> {
     let account = path::account(&ui, &owner).await?;
-    Ok(answer(list(ui.index().repositories_of(&account.did, &ask.page()).await?)))
+    Ok(answer(list(ui.index().repositories_of(&account.did, &part.into()).await?)))
 }
 
 async fn stars(
     State(ui): State<WebUi>,
     Path(owner): Path<String>,
-    Query(ask): Query<Ask>,
+    Query(part): Query<Part>,
 ) -> Answer<List<Repository>> {
     let account = path::account(&ui, &owner).await?;
-    Ok(answer(list(ui.index().starred_by(&account.did, &ask.page()).await?)))
+    Ok(answer(list(ui.index().starred_by(&account.did, &part.into()).await?)))
 }
 
 async fn repository(State(ui): State<WebUi>, Query(which): Query<Which>) -> Answer<Repository> {
@@ -256,30 +278,40 @@ async fn repository(State(ui): State<WebUi>, Query(which): Query<Which>) -> Answ
     }
 }
 
-async fn tags(State(ui): State<WebUi>, Query(which): Query<Which>) -> Answer<List<Tagged>> {
+async fn tags(
+    State(ui): State<WebUi>,
+    Query(which): Query<Which>,
+    Query(part): Query<Part>,
+) -> Answer<List<Tagged>> {
     let account = path::account(&ui, &which.owner).await?;
     let name = path::repository(&which.repository)?;
-    Ok(answer(list(ui.index().tags_by_date(&account.did, &name, &which.page()).await?)))
+    Ok(answer(list(ui.index().tags_by_date(&account.did, &name, &part.into()).await?)))
 }
 
-async fn history(State(ui): State<WebUi>, Query(which): Query<Which>) -> Answer<List<Move>> {
+async fn history(
+    State(ui): State<WebUi>,
+    Query(which): Query<Which>,
+    Query(part): Query<Part>,
+) -> Answer<List<Move>> {
     let account = path::account(&ui, &which.owner).await?;
     let name = path::repository(&which.repository)?;
-    Ok(answer(list(ui.index().history(&account.did, &name, which.tag.as_ref(), &which.page()).await?)))
+    Ok(answer(list(ui.index().history(&account.did, &name, which.tag.as_ref(), &part.into()).await?)))
 }
 
-async fn manifests(State(ui): State<WebUi>, Query(which): Query<Which>) -> Answer<List<Manifest>> {
+async fn manifests(
+    State(ui): State<WebUi>,
+    Query(which): Query<Which>,
+    Query(part): Query<Part>,
+) -> Answer<List<Manifest>> {
     let account = path::account(&ui, &which.owner).await?;
     let name = path::repository(&which.repository)?;
-    Ok(answer(list(ui.index().manifests(&account.did, &name, &which.page()).await?)))
+    Ok(answer(list(ui.index().manifests(&account.did, &name, &part.into()).await?)))
 }
 
 async fn manifest(State(ui): State<WebUi>, Query(which): Query<Which>) -> Answer<serde_json::Value> {
     let account = path::account(&ui, &which.owner).await?;
     let name = path::repository(&which.repository)?;
-    let Some(digest) = which.digest else {
-        return Err(PageError::Invalid("digest is missing".to_owned()).into());
-    };
+    let digest = which.digest()?;
     let (index, did) = (ui.index(), &account.did);
     let Some(entry) = index.manifest(did, &name, &digest).await? else {
         return Err(PageError::NotFound(format!("there is no manifest {digest} in {name}")).into());
@@ -292,7 +324,12 @@ async fn manifest(State(ui): State<WebUi>, Query(which): Query<Which>) -> Answer
         })
     });
     let children: Vec<_> = children.collect();
-    let layers = index.layers(&entry).await?.into_iter().map(|layer| {
+    let layers = index.layers(&entry).await?;
+    let config = match layers.iter().find(|layer| layer.is_config && is_image(&layer.media_type)) {
+        Some(layer) => config(&ui, did, &name, layer).await,
+        None => None,
+    };
+    let layers = layers.into_iter().map(|layer| {
         json!({
             "digest": layer.digest.to_string(), "size": layer.size, "mediaType": layer.media_type,
             "isConfig": layer.is_config,
@@ -306,6 +343,158 @@ async fn manifest(State(ui): State<WebUi>, Query(which): Query<Which>) -> Answer
     let annotations = entry.annotations.clone();
     Ok(answer(json!({
         "manifest": Manifest::from(entry), "annotations": annotations, "tags": tags, "layers": layers,
-        "children": children, "referrers": referrers,
+        "children": children, "referrers": referrers, "config": config.as_deref(),
     })))
+}
+
+/// Who changes something, and of what repository.
+struct Acting {
+    person: Person,
+    account: Arc<Account>,
+    name: RepositoryName,
+}
+
+/// Whoever is signed in, for a change that a page of this registry asks for, or a program that has its cookie. Browsers
+/// send no PUT and no DELETE for another site, as nothing here permits that.
+async fn person(ui: &WebUi, headers: &HeaderMap) -> Result<Person, PageError> {
+    ui.check_origin(headers)?;
+    ui.person(headers, "/").await
+}
+
+impl Acting {
+    async fn new(ui: &WebUi, headers: &HeaderMap, which: &Which) -> Result<Self, PageError> {
+        let person = person(ui, headers).await?;
+        let account = path::account(ui, &which.owner).await?;
+        Ok(Self { person, account, name: path::repository(&which.repository)? })
+    }
+
+    async fn by_owner(ui: &WebUi, headers: &HeaderMap, which: &Which) -> Result<Self, PageError> {
+        let acting = Self::new(ui, headers, which).await?;
+        actions::own(&acting.person, &acting.account)?;
+        Ok(acting)
+    }
+}
+
+type Done = Result<Cached<serde_json::Value>, ApiError>;
+
+/// The answer to a change, and with what is somebody's own: nobody keeps it.
+fn done(body: serde_json::Value) -> Cached<serde_json::Value> {
+    ([(CACHE_CONTROL, "private, no-store")], Json(body))
+}
+
+async fn has_starred(State(ui): State<WebUi>, Query(which): Query<Which>, headers: HeaderMap) -> Done {
+    let person = ui.person(&headers, "/").await?;
+    let (account, name) = (path::account(&ui, &which.owner).await?, path::repository(&which.repository)?);
+    let starred = !ui.index().has_starred(&person.did, &account.did, &name).await?.is_empty();
+    Ok(done(json!({ "starred": starred })))
+}
+
+async fn star(State(ui): State<WebUi>, headers: HeaderMap, Query(which): Query<Which>) -> Done {
+    let Acting { person, account, name } = Acting::new(&ui, &headers, &which).await?;
+    actions::star(&ui, &person, &account.did, &name).await?;
+    Ok(done(json!({ "starred": true })))
+}
+
+async fn unstar(State(ui): State<WebUi>, headers: HeaderMap, Query(which): Query<Which>) -> Done {
+    let Acting { person, account, name } = Acting::new(&ui, &headers, &which).await?;
+    actions::unstar(&ui, &person, &account.did, &name).await?;
+    Ok(done(json!({ "starred": false })))
+}
+
+async fn move_tag(State(ui): State<WebUi>, headers: HeaderMap, Query(which): Query<Which>) -> Done {
+    let Acting { person, name, .. } = Acting::by_owner(&ui, &headers, &which).await?;
+    let (tag, digest) = (which.tag()?, which.digest()?);
+    actions::move_tag(&ui, &person, &name, tag, &digest).await?;
+    Ok(done(json!({ "tag": tag, "digest": digest })))
+}
+
+async fn delete_tag(State(ui): State<WebUi>, headers: HeaderMap, Query(which): Query<Which>) -> Done {
+    let Acting { person, name, .. } = Acting::by_owner(&ui, &headers, &which).await?;
+    actions::delete_tag(&ui, &person, &name, which.tag()?).await?;
+    Ok(done(json!({})))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WithTags {
+    with_tags: Option<bool>,
+}
+
+async fn delete_manifest(
+    State(ui): State<WebUi>,
+    headers: HeaderMap,
+    Query(which): Query<Which>,
+    Query(with): Query<WithTags>,
+) -> Done {
+    let Acting { person, name, .. } = Acting::by_owner(&ui, &headers, &which).await?;
+    let with_tags = with.with_tags.unwrap_or_default();
+    actions::delete_manifest(&ui, &person, &name, &which.digest()?, with_tags).await?;
+    Ok(done(json!({})))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PageBody {
+    description: String,
+    #[serde(default)]
+    remove_avatar: bool,
+}
+
+async fn write_page(
+    State(ui): State<WebUi>,
+    headers: HeaderMap,
+    Query(which): Query<Which>,
+    Json(body): Json<PageBody>,
+) -> Done {
+    let Acting { person, name, .. } = Acting::by_owner(&ui, &headers, &which).await?;
+    let avatar = if body.remove_avatar { Avatar::Remove } else { Avatar::Keep };
+    actions::write_page(&ui, &person, &name, &body.description, avatar).await?;
+    Ok(done(json!({})))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct SettingsBody {
+    default_hold: Option<Did>,
+    #[serde(default)]
+    auto_remove_untagged: bool,
+    oci_client: Option<String>,
+}
+
+async fn settings(State(ui): State<WebUi>, headers: HeaderMap) -> Done {
+    let person = ui.person(&headers, "/").await?;
+    let profile = ui.index().profile(&person.did).await?;
+    let holds = ui.index().holds_for(&person.did).await?;
+    let holds: Vec<_> = holds.into_iter().map(|choice| json!({ "did": choice.hold })).collect();
+    Ok(done(json!({
+        "did": person.did,
+        "defaultHold": profile.as_ref().and_then(|profile| profile.default_hold.as_ref()),
+        "autoRemoveUntagged": profile.as_ref().is_some_and(|profile| profile.auto_remove_untagged),
+        "ociClient": profile.as_ref().and_then(|profile| profile.oci_client.as_ref()),
+        "holds": holds,
+    })))
+}
+
+async fn write_settings(State(ui): State<WebUi>, headers: HeaderMap, Json(body): Json<SettingsBody>) -> Done {
+    let person = person(&ui, &headers).await?;
+    let choices = Choices {
+        default_hold: body.default_hold,
+        auto_remove_untagged: body.auto_remove_untagged,
+        client: body.oci_client,
+    };
+    actions::write_settings(&ui, &person, &choices).await?;
+    Ok(done(json!({})))
+}
+
+#[derive(Deserialize)]
+struct Confirm {
+    confirm: Did,
+}
+
+async fn delete_records(State(ui): State<WebUi>, headers: HeaderMap, Query(ask): Query<Confirm>) -> Done {
+    let person = person(&ui, &headers).await?;
+    if ask.confirm != person.did {
+        return Err(PageError::Invalid(format!("confirm must be {}", person.did)).into());
+    }
+    Ok(done(json!({ "deleted": actions::delete_everything(&ui, &person).await? })))
 }

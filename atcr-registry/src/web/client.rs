@@ -13,9 +13,10 @@ pub(super) struct Client {
 }
 
 /// The first one is shown to who has chosen none.
-const IMAGES: [Client; 6] = [
+const IMAGES: [Client; 7] = [
     Client { name: "docker", before: "docker pull ", after: "" },
     Client { name: "podman", before: "podman pull ", after: "" },
+    Client { name: "buildah", before: "buildah pull ", after: "" },
     Client { name: "nerdctl", before: "nerdctl pull ", after: "" },
     Client { name: "crane", before: "crane pull ", after: " image.tar" },
     Client { name: "skopeo", before: "skopeo copy docker://", after: " oci:image" },
@@ -36,14 +37,19 @@ impl Client {
         }
     }
 
-    /// The one that was asked for, or chosen before, or the first.
-    pub(super) fn chosen(all: &'static [Self], asked: Option<&str>, headers: &HeaderMap) -> &'static Self {
+    /// The one that was asked for, or chosen in this browser before, or in somebody's profile, or the first.
+    pub(super) fn chosen(
+        all: &'static [Self],
+        asked: Option<&str>,
+        headers: &HeaderMap,
+        profile: Option<&str>,
+    ) -> &'static Self {
         let cookies = headers.get_all(COOKIE).into_iter().filter_map(|value| value.to_str().ok());
         let before = cookies
             .flat_map(|cookies| cookies.split(';'))
             .find_map(|cookie| cookie.trim().strip_prefix("client="));
         let named = |name: Option<&str>| all.iter().find(|client| Some(client.name) == name);
-        named(asked).or_else(|| named(before)).unwrap_or(&all[0])
+        named(asked).or_else(|| named(before)).or_else(|| named(profile)).unwrap_or(&all[0])
     }
 
     /// The command that pulls `image`.
@@ -52,7 +58,14 @@ impl Client {
     }
 }
 
-fn is_image(artifact_type: &str) -> bool {
+/// What remembers a client in a browser, or forgets it.
+pub(super) fn cookie(client: Option<&str>) -> String {
+    let (name, seconds) = client.map_or(("", 0), |name| (name, 31_536_000));
+    format!("client={name}; Path=/; Max-Age={seconds}; SameSite=Lax")
+}
+
+/// Whether an artifact type is that of an image: the media type of its config.
+pub(super) fn is_image(artifact_type: &str) -> bool {
     matches!(
         artifact_type,
         "application/vnd.oci.image.config.v1+json" | "application/vnd.docker.container.image.v1+json"
@@ -67,13 +80,14 @@ mod tests {
     fn a_client_is_asked_for_then_remembered_then_the_first() {
         let mut headers = HeaderMap::new();
         let all = Client::all(None);
-        assert_eq!(Client::chosen(all, None, &headers).name, "docker");
+        assert_eq!(Client::chosen(all, None, &headers, None).name, "docker");
+        assert_eq!(Client::chosen(all, None, &headers, Some("crane")).name, "crane");
         headers.insert(COOKIE, "a=b; client=podman".parse().unwrap());
-        assert_eq!(Client::chosen(all, None, &headers).name, "podman");
-        assert_eq!(Client::chosen(all, Some("crane"), &headers).name, "crane");
-        assert_eq!(Client::chosen(all, Some("none"), &headers).name, "podman");
+        assert_eq!(Client::chosen(all, None, &headers, Some("crane")).name, "podman");
+        assert_eq!(Client::chosen(all, Some("crane"), &headers, None).name, "crane");
+        assert_eq!(Client::chosen(all, Some("none"), &headers, None).name, "podman");
         let charts = Client::all(Some(HELM_CONFIG));
-        let command = Client::chosen(charts, None, &headers).command("r.example/a/chart:1");
+        let command = Client::chosen(charts, None, &headers, None).command("r.example/a/chart:1");
         assert_eq!(command, "helm pull oci://r.example/a/chart:1");
     }
 }

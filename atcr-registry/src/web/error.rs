@@ -1,7 +1,8 @@
 use askama::Template;
-use atcr_auth::pds_session::SessionStoreError;
+use atcr_core::StoreError;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
+use http::header::{HeaderValue, LOCATION};
 
 use super::page::{Visitor, html};
 use crate::index::IndexError;
@@ -12,16 +13,30 @@ pub(super) enum PageError {
     /// Nothing has this name.
     #[error("{0}")]
     NotFound(String),
-    /// The address cannot mean anything.
+    /// The address or the form cannot mean anything.
     #[error("{0}")]
     Invalid(String),
+    /// Nobody is signed in; there they do.
+    #[error("sign in first")]
+    SignIn(String),
+    /// It is somebody else's.
+    #[error("{0}")]
+    Forbidden(String),
+    /// A form that no page of this registry has sent.
+    #[error(
+        "This form was not sent by a page of this registry. Open the page again and repeat what you did."
+    )]
+    ForeignForm,
+    /// Something is in the way; whoever asks can decide about it.
+    #[error("{0}")]
+    Conflict(String),
     /// Too many wait for changes already.
     #[error("too many pages are open; this one does not change by itself")]
     Busy,
     #[error("the index cannot be read: {0}")]
     Index(#[source] IndexError),
-    #[error("the sessions cannot be read: {0}")]
-    Sessions(#[from] SessionStoreError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
     #[error("the page could not be made: {0}")]
     Template(#[from] askama::Error),
 }
@@ -38,21 +53,51 @@ impl From<IndexError> for PageError {
 impl PageError {
     pub(super) fn status(&self) -> StatusCode {
         match self {
-            Self::NotFound(_) => StatusCode::NOT_FOUND,
-            Self::Invalid(_) => StatusCode::BAD_REQUEST,
+            Self::NotFound(_) | Self::Store(StoreError::NotFound(_) | StoreError::RepositoryUnknown(_)) => {
+                StatusCode::NOT_FOUND
+            }
+            Self::Invalid(_) | Self::Store(StoreError::Invalid(_)) => StatusCode::BAD_REQUEST,
+            Self::SignIn(_) | Self::Store(StoreError::Unauthenticated(_)) => StatusCode::UNAUTHORIZED,
+            Self::Forbidden(_) | Self::ForeignForm | Self::Store(StoreError::Denied(_)) => {
+                StatusCode::FORBIDDEN
+            }
+            Self::Conflict(_) | Self::Store(StoreError::Conflict(_)) => StatusCode::CONFLICT,
+            Self::Store(StoreError::TooLarge { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Store(StoreError::RateLimited { .. }) => StatusCode::TOO_MANY_REQUESTS,
+            Self::Store(StoreError::Unavailable { .. }) => StatusCode::BAD_GATEWAY,
             Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Index(_) | Self::Sessions(_) | Self::Template(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Index(_) | Self::Store(_) | Self::Template(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 
     /// What may be said to anybody; what failed inside goes to the log.
     pub(super) fn message(&self) -> String {
-        match self {
-            Self::NotFound(_) | Self::Invalid(_) | Self::Busy => self.to_string(),
-            Self::Index(_) | Self::Sessions(_) | Self::Template(_) => {
+        match self.status() {
+            StatusCode::INTERNAL_SERVER_ERROR => {
                 tracing::error!(error = %self, "a page could not be made");
                 "Something failed here. Try again in a minute.".to_owned()
             }
+            StatusCode::BAD_GATEWAY => {
+                tracing::info!(error = ?self, "what somebody wanted could not be done");
+                self.to_string()
+            }
+            _ => self.to_string(),
+        }
+    }
+
+    /// A word for programs.
+    pub(super) fn name(&self) -> &'static str {
+        match self.status() {
+            StatusCode::NOT_FOUND => "NotFound",
+            StatusCode::BAD_REQUEST => "InvalidRequest",
+            StatusCode::UNAUTHORIZED => "AuthenticationRequired",
+            StatusCode::FORBIDDEN => "Forbidden",
+            StatusCode::CONFLICT => "Conflict",
+            StatusCode::PAYLOAD_TOO_LARGE => "TooLarge",
+            StatusCode::TOO_MANY_REQUESTS => "RateLimitExceeded",
+            StatusCode::BAD_GATEWAY => "UpstreamFailure",
+            StatusCode::SERVICE_UNAVAILABLE => "Busy",
+            _ => "InternalServerError",
         }
     }
 }
@@ -65,13 +110,27 @@ struct Problem {
     message: String,
 }
 
+/// Sends a browser on to a page, with GET.
+pub(super) fn see_other(path: &str) -> Response {
+    // What cannot stand in a header is no path that was made here.
+    let location = HeaderValue::try_from(path).unwrap_or(HeaderValue::from_static("/"));
+    (StatusCode::SEE_OTHER, [(LOCATION, location)]).into_response()
+}
+
 impl IntoResponse for PageError {
     fn into_response(self) -> Response {
+        if let Self::SignIn(path) = &self {
+            return see_other(path);
+        }
         let status = self.status();
         let title = match status {
             StatusCode::NOT_FOUND => "Not found",
-            StatusCode::BAD_REQUEST => "That is not an address here",
-            StatusCode::SERVICE_UNAVAILABLE => "Too busy",
+            StatusCode::BAD_REQUEST => "That cannot be understood",
+            StatusCode::UNAUTHORIZED => "You are not signed in",
+            StatusCode::FORBIDDEN => "That is not yours to do",
+            StatusCode::CONFLICT => "Something is in the way",
+            StatusCode::PAYLOAD_TOO_LARGE => "That is too large",
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => "Too busy",
             _ => "It did not work",
         };
         let page = Problem { visitor: Visitor::nobody(), title, message: self.message() };

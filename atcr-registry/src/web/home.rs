@@ -1,7 +1,7 @@
 use askama::Template;
 use axum::extract::{Query, State};
 use axum::response::Response;
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use serde::Deserialize;
 
 use super::error::PageError;
@@ -32,7 +32,7 @@ pub(super) struct Ask {
 pub(super) async fn show(
     State(ui): State<WebUi>,
     Query(ask): Query<Ask>,
-    headers: HeaderMap,
+    visitor: Visitor,
 ) -> Result<Response, PageError> {
     let is_first = ask.cursor.is_none();
     let page = PageRequest { limit: Some(EACH), cursor: ask.cursor };
@@ -41,6 +41,5 @@ pub(super) async fn show(
         _ => ("recent", ui.index().recent(&page).await?),
     };
     let list = Cards::new(listed, |cursor| format!("/?sort={sort}&cursor={cursor}"));
-    let visitor = ui.visitor(&headers).await?;
     html(StatusCode::OK, &Home { visitor, host: ui.host(), sort, list, is_first })
 }

@@ -1,15 +1,21 @@
+use std::sync::Arc;
+
 use askama::Template;
+use atcr_core::oci::RepositoryName;
+use atcr_core::syntax::Did;
 use axum::response::Response;
 use http::StatusCode;
 use url::Url;
 
+use super::client::is_image;
 use super::error::PageError;
+use super::image_config::ImageConfig;
 use super::page::{Visitor, html};
 use super::path;
 use super::repository::{is_attestation, kind, platform};
 use super::ui::WebUi;
 use super::words::{self, Moment};
-use crate::index::Account;
+use crate::index::{Account, Layer};
 
 #[derive(Template)]
 #[template(path = "manifest.html")]
@@ -32,6 +38,8 @@ struct Manifest {
     referrers: Vec<Row>,
     scans: Vec<ScanRow>,
     annotations: Vec<(String, String)>,
+    config: Option<Arc<ImageConfig>>,
+    is_owner: bool,
     record: String,
     proof: Option<String>,
 }
@@ -71,7 +79,13 @@ pub(super) async fn show(
     let referrers = index.referrers(did, &name, &digest).await?;
     let scans = index.scans(did, &digest).await?;
     let tags = index.tags_of(did, &name, &digest).await?;
+    let config = match layers.iter().find(|layer| layer.is_config && is_image(&layer.media_type)) {
+        Some(layer) => config(ui, did, &name, layer).await,
+        None => None,
+    };
     let page = Manifest {
+        is_owner: visitor.is(did),
+        config,
         visitor,
         host: ui.host().to_owned(),
         owner: path::called(&account),
@@ -128,6 +142,16 @@ pub(super) async fn show(
         annotations: entry.annotations.into_iter().collect(),
     };
     html(StatusCode::OK, &page)
+}
+
+/// What an image is made of, where it can be had.
+pub(super) async fn config(
+    ui: &WebUi,
+    owner: &Did,
+    name: &RepositoryName,
+    layer: &Layer,
+) -> Option<Arc<ImageConfig>> {
+    ui.configs().config(ui.content()?, owner, name, &layer.digest).await
 }
 
 /// Where the owner's PDS proves that the record is in the repo that the owner has signed.

@@ -1,8 +1,10 @@
 //! The pages that people find, read and star images on.
 //!
-//! [`WebUi`] makes a router from an [`Index`](crate::index::Index) and, where people can sign in, the
-//! [`Browsers`](atcr_auth::browser::Browsers) of this registry. Every page is
-//! made here, works without a script, and loads nothing from anywhere else.
+//! [`WebUi`] makes a router from an [`Index`](crate::index::Index). The program around it says who looks at a page and
+//! writes in their name ([`Visitors`]), and where it gets bytes that the index does not have ([`Content`]); without
+//! them the pages are the same for everybody. Every page is made here, works without a script, and loads nothing from
+//! anywhere else. What changes something is a form with a token of the browser's session, sent from a page of this
+//! registry; after it the page is shown anew (303).
 //!
 //! | path | page |
 //! |---|---|
@@ -11,16 +13,34 @@
 //! | `/u/{owner}` | an account, by handle or DID |
 //! | `/r/{owner}/{repository}` | a repository: how to pull it, its tags, its history |
 //! | `/r/{owner}/{repository}@{digest}` | a manifest: layers, platforms, referrers, the record |
+//! | `/edit/{owner}/{repository}` | for the owner: description and picture |
+//! | `/avatar/{owner}/{repository}` | the picture |
+//! | `/feed/{owner}/{repository}` | where tags went, as an Atom feed |
 //! | `/live/{owner}` | says when an account's repo has changed |
-//! | `/install` | how to sign in, push and pull |
+//! | `/settings` | for whoever is signed in: hold, client, devices, their data |
+//! | `/install`, `/install.sh`, `/install.ps1` | how to sign in, push and pull |
 //!
-//! Below `/api/v1/` is the same as JSON; `/api/v1/openapi.json` describes it.
+//! | form (`POST`) | what it does |
+//! |---|---|
+//! | `/actions/star` | gives or takes back a star |
+//! | `/actions/page` | writes description and picture |
+//! | `/actions/delete-tag`, `/actions/move-tag` | removes a tag; points it at another manifest of the repository |
+//! | `/actions/delete-manifest` | removes a manifest, with its tags if told so |
+//! | `/settings`, `/settings/delete` | writes the profile; removes all records |
+//!
+//! Below `/api/v1/` is the same as JSON, for the same cookie; `/api/v1/openapi.json` describes it.
 
+mod actions;
 mod api;
 mod assets;
+mod avatar;
 mod client;
+mod edit;
 mod error;
+mod feed;
+mod forms;
 mod home;
+mod image_config;
 mod install;
 mod live;
 mod manifest;
@@ -30,7 +50,10 @@ mod page;
 mod path;
 mod repository;
 mod search;
+mod settings;
 mod ui;
+mod visitors;
 mod words;
 
 pub use ui::WebUi;
+pub use visitors::{Content, Person, Visitors};

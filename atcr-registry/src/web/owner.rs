@@ -1,7 +1,7 @@
 use askama::Template;
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use serde::Deserialize;
 
 use super::error::PageError;
@@ -32,7 +32,7 @@ pub(super) async fn show(
     State(ui): State<WebUi>,
     Path(owner): Path<String>,
     Query(ask): Query<Ask>,
-    headers: HeaderMap,
+    visitor: Visitor,
 ) -> Result<Response, PageError> {
     let account = path::account(&ui, &owner).await?;
     let page = PageRequest { limit: Some(20), cursor: ask.cursor };
@@ -45,13 +45,7 @@ pub(super) async fn show(
     let owner = path::called(&account);
     let show = if starred { "stars" } else { "repositories" };
     let list = Cards::new(listed, |cursor| format!("/u/{owner}?show={show}&cursor={cursor}"));
-    let page = AccountPage {
-        visitor: ui.visitor(&headers).await?,
-        did: account.did.to_string(),
-        pds: account.pds.clone(),
-        owner,
-        starred,
-        list,
-    };
+    let page =
+        AccountPage { visitor, did: account.did.to_string(), pds: account.pds.clone(), owner, starred, list };
     html(StatusCode::OK, &page)
 }

@@ -1,15 +1,20 @@
 //! What all pages have in common.
 
 use askama::Template;
+use atcr_core::syntax::Did;
+use axum::extract::FromRequestParts;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue, REFERRER_POLICY,
     X_CONTENT_TYPE_OPTIONS,
 };
+use http::request::Parts;
 
 use super::assets;
 use super::error::PageError;
+use super::ui::WebUi;
+use super::visitors::Person;
 use super::words;
 use crate::index::{Listed, RepositoryEntry};
 
@@ -17,23 +22,58 @@ use crate::index::{Listed, RepositoryEntry};
 #[derive(Debug, Clone)]
 pub(super) struct Visitor {
     pub(super) registry: String,
-    pub(super) can_sign_in: bool,
+    /// Where they sign in and come back to this page; `None` where nobody can.
+    pub(super) sign_in: Option<String>,
+    pub(super) sign_out: String,
     /// Their handle, or their DID where that is not known.
     pub(super) who: Option<String>,
+    pub(super) person: Option<Person>,
     pub(super) style: &'static str,
     pub(super) script: &'static str,
 }
 
 impl Visitor {
-    /// Whoever looks at a page of the registry called `registry`.
-    pub(super) fn new(registry: &str, can_sign_in: bool, who: Option<String>) -> Self {
-        let (style, script) = (assets::STYLE_PATH.as_str(), assets::SCRIPT_PATH.as_str());
-        Self { registry: registry.to_owned(), can_sign_in, who, style, script }
+    /// Somebody of whom nothing is known, on a page of the registry called `registry`.
+    fn new(registry: &str) -> Self {
+        Self {
+            registry: registry.to_owned(),
+            sign_in: None,
+            sign_out: String::new(),
+            who: None,
+            person: None,
+            style: assets::STYLE_PATH.as_str(),
+            script: assets::SCRIPT_PATH.as_str(),
+        }
     }
 
     /// Somebody of whom nothing is known, because it could not be asked.
     pub(super) fn nobody() -> Self {
-        Self::new("Registry", false, None)
+        Self::new("Registry")
+    }
+
+    /// What the forms on the page carry.
+    pub(super) fn csrf(&self) -> &str {
+        self.person.as_ref().map_or("", |person| &person.form_token)
+    }
+
+    pub(super) fn is(&self, did: &Did) -> bool {
+        self.person.as_ref().is_some_and(|person| person.did == *did)
+    }
+}
+
+impl FromRequestParts<WebUi> for Visitor {
+    type Rejection = PageError;
+
+    async fn from_request_parts(parts: &mut Parts, ui: &WebUi) -> Result<Self, PageError> {
+        let mut visitor = Self::new(ui.name());
+        if let Some(visitors) = ui.visitors() {
+            let here = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+            visitor.sign_in = Some(visitors.sign_in_path(here));
+            visitors.sign_out_path().clone_into(&mut visitor.sign_out);
+            visitor.person = visitors.signed_in(&parts.headers).await?;
+            visitor.who = visitor.person.as_ref().map(Person::name);
+        }
+        Ok(visitor)
     }
 }
 

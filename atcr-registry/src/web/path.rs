@@ -48,3 +48,8 @@ pub(super) fn called(account: &Account) -> String {
 fn quoted(text: &str) -> String {
     format!("“{}”", text.chars().take(80).collect::<String>())
 }
+
+/// The address of a repository's page.
+pub(super) fn of_repository(account: &Account, name: &RepositoryName) -> String {
+    format!("/r/{}/{name}", called(account))
+}

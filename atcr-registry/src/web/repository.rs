@@ -1,18 +1,18 @@
 use askama::Template;
-use atcr_core::oci::{Digest, RepositoryName};
+use atcr_core::oci::{Digest, MediaType, Reference, RepositoryName};
 use atcr_core::syntax::Did;
 use axum::response::Response;
 use http::header::{HeaderValue, SET_COOKIE};
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 
-use super::client::Client;
+use super::client::{Client, cookie, is_image};
 use super::error::PageError;
 use super::page::{Visitor, html};
 use super::ui::WebUi;
 use super::words::{self, Moment};
 use super::{markdown, path};
-use crate::index::{Child, ManifestEntry, PageRequest, TagEntry};
+use crate::index::{Child, Lookup, ManifestEntry, PageRequest, TagEntry};
 
 /// How many tags or moves a part of a list has.
 const EACH: usize = 25;
@@ -23,6 +23,13 @@ struct Repository {
     visitor: Visitor,
     owner: String,
     name: String,
+    /// The page's own address, and what is said of it elsewhere (Open Graph).
+    address: String,
+    summary: String,
+    picture: Option<String>,
+    card: Option<String>,
+    is_owner: bool,
+    has_starred: bool,
     description: String,
     stars: String,
     pulls: String,
@@ -115,9 +122,25 @@ pub(super) async fn show(
     let manifest = newest.map(|(_, manifest)| manifest);
     let artifact_type = manifest.as_ref().and_then(|manifest| manifest.artifact_type.as_deref());
     let clients = Client::all(artifact_type);
-    let client = Client::chosen(clients, ask.client.as_deref(), headers);
+    let (mut has_starred, mut profile) = (false, None);
+    if let Some(person) = &visitor.person {
+        has_starred = !ui.index().has_starred(&person.did, did, &name).await?.is_empty();
+        profile = ui.index().profile(&person.did).await?.and_then(|profile| profile.oci_client);
+    }
+    let client = Client::chosen(clients, ask.client.as_deref(), headers, profile.as_deref());
+    // Its address changes with the picture, so that browsers may keep it.
+    let picture = entry.avatar.filter(|_| ui.content().is_some());
+    let picture = picture.map(|(cid, _)| format!("/avatar/{owner}/{name}?{cid}"));
+    let of_tag = ask.tag.as_deref().filter(|_| matches!(view, View::History(_)));
+    let of_tag = of_tag.map(|tag| format!("&tag={tag}")).unwrap_or_default();
     let repository = Repository {
+        is_owner: visitor.is(did),
+        has_starred,
         visitor,
+        address: ui.address(&path::of_repository(&account, &name)),
+        summary: words::first_line(entry.description.as_deref().unwrap_or_default()),
+        card: picture.as_ref().map(|picture| ui.address(picture)),
+        picture,
         description: markdown::render(entry.description.as_deref().unwrap_or_default()),
         stars: words::count(entry.stars),
         pulls: words::count(entry.pulls),
@@ -127,17 +150,16 @@ pub(super) async fn show(
         clients,
         command: client.command(&image),
         client,
-        next: next.map(|cursor| format!("/r/{owner}/{name}?view={}&cursor={cursor}", view.name())),
+        next: next.map(|cursor| format!("/r/{owner}/{name}?view={}{of_tag}&cursor={cursor}", view.name())),
         owner,
         name: name.to_string(),
         view,
     };
     let mut response = html(StatusCode::OK, &repository)?;
-    if ask.client.as_deref() == Some(client.name) {
-        let cookie = format!("client={}; Path=/; Max-Age=31536000; SameSite=Lax", client.name);
-        if let Ok(cookie) = HeaderValue::try_from(cookie) {
-            response.headers_mut().append(SET_COOKIE, cookie);
-        }
+    if ask.client.as_deref() == Some(client.name)
+        && let Ok(cookie) = HeaderValue::try_from(cookie(Some(client.name)))
+    {
+        response.headers_mut().append(SET_COOKIE, cookie);
     }
     Ok(response)
 }
@@ -148,9 +170,14 @@ async fn newest(
     did: &Did,
     name: &RepositoryName,
 ) -> Result<Option<(Option<String>, ManifestEntry)>, PageError> {
-    let tags = ui.index().tags_by_date(did, name, &PageRequest::first(50)).await?.items;
-    let latest = tags.iter().find(|entry| entry.tag.as_str() == "latest");
-    if let Some(TagEntry { tag, digest: Some(digest), .. }) = latest.or(tags.first())
+    if let Ok(latest) = "latest".parse()
+        && let Lookup::Found(found) = ui.index().lookup(did, name, &Reference::Tag(latest)).await?
+        && let Some(manifest) = ui.index().manifest(did, name, &found.digest).await?
+    {
+        return Ok(Some((Some("latest".to_owned()), manifest)));
+    }
+    let tags = ui.index().tags_by_date(did, name, &PageRequest::first(1)).await?.items;
+    if let Some(TagEntry { tag, digest: Some(digest), .. }) = tags.first()
         && let Some(manifest) = ui.index().manifest(did, name, digest).await?
     {
         return Ok(Some((Some(tag.to_string()), manifest)));
@@ -168,9 +195,11 @@ async fn tags(
     let listed = ui.index().tags_by_date(did, name, page).await?;
     let mut rows = Vec::with_capacity(listed.items.len());
     for entry in listed.items {
-        let platforms = match &entry.digest {
-            Some(digest) => platforms(ui, did, name, digest).await?,
-            None => Vec::new(),
+        let platforms = match (&entry.digest, &entry.media_type) {
+            (Some(digest), Some(media_type)) if is_index(media_type) => {
+                platforms(ui, did, name, digest).await?
+            }
+            _ => Vec::new(),
         };
         rows.push(TagRow {
             tag: entry.tag.to_string(),
@@ -183,7 +212,7 @@ async fn tags(
     Ok((View::Tags(rows), listed.next))
 }
 
-/// The platforms of an index; none for anything else.
+/// The platforms of an index.
 async fn platforms(
     ui: &WebUi,
     did: &Did,
@@ -230,17 +259,17 @@ async fn manifests(
 
 /// What a manifest is, in a word or as its type says.
 pub(super) fn kind(entry: &ManifestEntry) -> String {
-    let media_type = entry.media_type.to_string();
-    if media_type.contains("index") || media_type.contains("manifest.list") {
+    if is_index(&entry.media_type) {
         return "index".to_owned();
     }
     match entry.artifact_type.as_deref() {
-        None
-        | Some(
-            "application/vnd.oci.image.config.v1+json" | "application/vnd.docker.container.image.v1+json",
-        ) => "image".to_owned(),
-        Some(other) => other.to_owned(),
+        Some(other) if !is_image(other) => other.to_owned(),
+        _ => "image".to_owned(),
     }
+}
+
+fn is_index(media_type: &MediaType) -> bool {
+    matches!(media_type.as_str(), MediaType::OCI_INDEX | MediaType::DOCKER_LIST)
 }
 
 async fn history(

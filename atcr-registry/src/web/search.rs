@@ -1,7 +1,7 @@
 use askama::Template;
 use axum::extract::{Query, State};
 use axum::response::Response;
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use serde::Deserialize;
 use url::form_urlencoded;
 
@@ -29,7 +29,7 @@ pub(super) struct Ask {
 pub(super) async fn show(
     State(ui): State<WebUi>,
     Query(ask): Query<Ask>,
-    headers: HeaderMap,
+    visitor: Visitor,
 ) -> Result<Response, PageError> {
     let page = PageRequest { limit: Some(20), cursor: ask.cursor };
     let listed = ui.index().search(&ask.q, &page).await?;
@@ -40,6 +40,5 @@ pub(super) async fn show(
             .finish();
         format!("/search?{query}")
     });
-    let visitor = ui.visitor(&headers).await?;
     html(StatusCode::OK, &Search { visitor, query: ask.q, list })
 }

@@ -1,33 +1,50 @@
 use std::sync::Arc;
 
-use atcr_auth::browser::Browsers;
+use atcr_core::{Access, Account as Caller, ManifestStore, Principal, Proof};
 use axum::Router;
-use axum::extract::{Path, Query, State};
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::response::Response;
-use axum::routing::get;
+use axum::routing::{get, post};
 use http::HeaderMap;
+use sha2::{Digest as _, Sha256};
 use tokio::sync::Semaphore;
 use url::Url;
 
 use super::error::PageError;
+use super::image_config::Configs;
 use super::page::Visitor;
-use super::{api, assets, home, install, live, manifest, owner, repository, search};
+use super::visitors::{Content, Person, Visitors};
+use super::{
+    api, assets, avatar, edit, feed, forms, home, install, live, manifest, owner, repository, search,
+    settings,
+};
 use crate::index::Index;
 
 /// Pages that are open and wait for changes, at most.
 const LISTENERS: usize = 1000;
+/// The longest form without a picture, in bytes.
+const FORM: usize = 64 * 1024;
 
 /// The pages of a registry.
 #[derive(Debug, Clone)]
 pub struct WebUi(Arc<Inner>);
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Inner {
     index: Index,
-    host: String,
+    base: Url,
     name: String,
-    browsers: Option<Browsers>,
+    desk: Option<Desk>,
+    content: Option<Arc<dyn Content>>,
+    configs: Configs,
     listeners: Arc<Semaphore>,
+}
+
+/// What people who are signed in need.
+#[derive(Debug, Clone)]
+struct Desk {
+    visitors: Arc<dyn Visitors>,
+    manifests: Arc<dyn ManifestStore>,
 }
 
 impl WebUi {
@@ -36,24 +53,28 @@ impl WebUi {
     pub fn new(index: Index, base_url: &Url, name: impl Into<String>) -> Self {
         Self(Arc::new(Inner {
             index,
-            host: base_url.authority().to_owned(),
+            base: base_url.clone(),
             name: name.into(),
-            browsers: None,
+            desk: None,
+            content: None,
+            configs: Configs::default(),
             listeners: Arc::new(Semaphore::new(LISTENERS)),
         }))
     }
 
-    /// People sign in with these browsers. Without it the pages are the same for everybody.
+    /// People sign in, and change what is theirs; tags and manifests in this store, which must be the one that the
+    /// index follows. Without it the pages are the same for everybody.
     #[must_use]
-    pub fn with_browsers(self, browsers: Browsers) -> Self {
-        let Inner { index, host, name, listeners, .. } = &*self.0;
-        Self(Arc::new(Inner {
-            index: index.clone(),
-            host: host.clone(),
-            name: name.clone(),
-            browsers: Some(browsers),
-            listeners: Arc::clone(listeners),
-        }))
+    pub fn with_visitors(mut self, visitors: Arc<dyn Visitors>, manifests: Arc<dyn ManifestStore>) -> Self {
+        Arc::make_mut(&mut self.0).desk = Some(Desk { visitors, manifests });
+        self
+    }
+
+    /// Shows what images are made of, and pictures of repositories.
+    #[must_use]
+    pub fn with_content(mut self, content: Arc<dyn Content>) -> Self {
+        Arc::make_mut(&mut self.0).content = Some(content);
+        self
     }
 
     /// The routes, for a server's root.
@@ -62,11 +83,28 @@ impl WebUi {
             .route("/", get(home::show))
             .route("/search", get(search::show))
             .route("/install", get(install::show))
+            .route("/install.sh", get(install::shell))
+            .route("/install.ps1", get(install::powershell))
             .route("/u/{owner}", get(owner::show))
             .route("/r/{owner}/{*rest}", get(repository_or_manifest))
+            .route("/edit/{owner}/{*repository}", get(edit::show))
+            .route("/avatar/{owner}/{*repository}", get(avatar::show))
+            .route("/feed/{owner}/{*repository}", get(feed::show))
             .route("/live/{owner}", get(live::listen))
             .route("/assets/{name}", get(assets::serve))
-            .nest("/api/v1", api::router())
+            .route("/settings", get(settings::show).post(settings::save))
+            .route("/settings/delete", post(settings::delete))
+            .route("/actions/star", post(forms::star))
+            .route("/actions/delete-tag", post(forms::delete_tag))
+            .route("/actions/move-tag", post(forms::move_tag))
+            .route("/actions/delete-manifest", post(forms::delete_manifest))
+            .layer(DefaultBodyLimit::max(FORM))
+            .merge(
+                Router::new()
+                    .nest("/api/v1", api::router())
+                    .route("/actions/page", post(edit::save))
+                    .layer(DefaultBodyLimit::max(edit::MAX_FORM)),
+            )
             .with_state(self.clone())
     }
 
@@ -74,25 +112,81 @@ impl WebUi {
         &self.0.index
     }
 
+    pub(super) fn name(&self) -> &str {
+        &self.0.name
+    }
+
     /// What stands before the names of images.
     pub(super) fn host(&self) -> &str {
-        &self.0.host
+        self.0.base.authority()
+    }
+
+    /// The whole address of a path that begins with a slash.
+    pub(super) fn address(&self, path: &str) -> String {
+        format!("{}{path}", self.0.base.origin().ascii_serialization())
     }
 
     pub(super) fn listeners(&self) -> &Arc<Semaphore> {
         &self.0.listeners
     }
 
-    pub(super) async fn visitor(&self, headers: &HeaderMap) -> Result<Visitor, PageError> {
-        let signed_in = match &self.0.browsers {
-            Some(browsers) => browsers.signed_in(headers).await?,
-            None => None,
+    pub(super) fn visitors(&self) -> Option<&dyn Visitors> {
+        self.0.desk.as_ref().map(|desk| &*desk.visitors)
+    }
+
+    pub(super) fn manifests(&self) -> Option<&dyn ManifestStore> {
+        self.0.desk.as_ref().map(|desk| &*desk.manifests)
+    }
+
+    pub(super) fn content(&self) -> Option<&dyn Content> {
+        self.0.content.as_deref()
+    }
+
+    pub(super) fn configs(&self) -> &Configs {
+        &self.0.configs
+    }
+
+    /// Who is signed in, or where they sign in and come back to `return_to`.
+    pub(super) async fn person(&self, headers: &HeaderMap, return_to: &str) -> Result<Person, PageError> {
+        let Some(visitors) = self.visitors() else {
+            return Err(PageError::NotFound("Nobody can sign in here.".to_owned()));
         };
-        let who = signed_in.map(|signed_in| match signed_in.handle() {
-            Some(handle) => handle.to_string(),
-            None => signed_in.did().to_string(),
-        });
-        Ok(Visitor::new(&self.0.name, self.0.browsers.is_some(), who))
+        let person = visitors.signed_in(headers).await?;
+        person.ok_or_else(|| PageError::SignIn(visitors.sign_in_path(return_to)))
+    }
+
+    /// Refuses what a page of another site has sent, as far as the browser tells.
+    pub(super) fn check_origin(&self, headers: &HeaderMap) -> Result<(), PageError> {
+        let text = |name: &str| headers.get(name).map(http::HeaderValue::as_bytes);
+        let own = self.0.base.origin().ascii_serialization();
+        let origin = text("origin").is_none_or(|origin| origin == own.as_bytes());
+        let site = text("sec-fetch-site").is_none_or(|site| site == b"same-origin");
+        if origin && site { Ok(()) } else { Err(PageError::ForeignForm) }
+    }
+
+    /// Refuses a form that was not made for this browser, or that a page of another site has sent.
+    pub(super) fn check_form(
+        &self,
+        headers: &HeaderMap,
+        person: &Person,
+        token: &str,
+    ) -> Result<(), PageError> {
+        self.check_origin(headers)?;
+        // Hashes, so that how long it takes says nothing of the token.
+        let same = Sha256::digest(token) == Sha256::digest(&person.form_token);
+        if same && !token.is_empty() { Ok(()) } else { Err(PageError::ForeignForm) }
+    }
+
+    /// Somebody at a repository of theirs.
+    pub(super) fn access(person: &Person, name: &str) -> Result<Access, PageError> {
+        let whole = format!("{}/{name}", person.did.to_hyphenated()).parse().ok();
+        // A DID that cannot stand in an image's name has a handle for that.
+        let whole = whole.or_else(|| format!("{}/{name}", person.handle.as_ref()?).parse().ok());
+        let Some(repository) = whole else {
+            return Err(PageError::Invalid(format!("{} cannot name an image", person.did)));
+        };
+        let caller = Caller { did: person.did.clone(), handle: person.handle.clone(), proof: Proof::OAuth };
+        Ok(Access::new(Principal::Account(caller), repository))
     }
 }
 
@@ -101,9 +195,9 @@ async fn repository_or_manifest(
     State(ui): State<WebUi>,
     Path((owner, rest)): Path<(String, String)>,
     Query(ask): Query<repository::Ask>,
+    visitor: Visitor,
     headers: HeaderMap,
 ) -> Result<Response, PageError> {
-    let visitor = ui.visitor(&headers).await?;
     match rest.split_once('@') {
         Some((name, digest)) => manifest::show(&ui, visitor, &owner, name, digest).await,
         None => repository::show(&ui, visitor, &owner, &rest, ask, &headers).await,

@@ -1,6 +1,9 @@
 //! A small world on an index of its own, and somebody who looks at its pages.
 
-use atcr_core::oci::{Digest, Manifest, MediaType};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use atcr_core::oci::{Digest, Manifest, MediaType, RepositoryName};
 use atcr_core::records::{ManifestRecord, manifest_rkey, page_rkey, star_rkey, tag_rkey};
 use atcr_core::syntax::{Did, RecordKey, Tid};
 use atcr_registry::index::{Collection, Event, IdentityChange, Index, RecordOp, RepoCommit, Since};
@@ -8,9 +11,11 @@ use atcr_registry::web::WebUi;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use bytes::Bytes;
-use http::{HeaderMap, Request, StatusCode};
+use http::{HeaderMap, Method, Request, StatusCode};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
+
+use crate::people::{Bytestore, People};
 
 pub(crate) const SCRIPT: &str = "<script>alert(1)</script>";
 
@@ -18,11 +23,11 @@ pub(crate) fn alice() -> Did {
     "did:plc:alice".parse().unwrap()
 }
 
-fn bob() -> Did {
+pub(crate) fn bob() -> Did {
     "did:plc:bob".parse().unwrap()
 }
 
-fn hold() -> Did {
+pub(crate) fn hold() -> Did {
     "did:web:hold.example".parse().unwrap()
 }
 
@@ -35,12 +40,22 @@ fn blob(name: &str) -> Digest {
     Digest::sha256(name.as_bytes())
 }
 
+/// A hostile config.
+pub(crate) fn config() -> Bytes {
+    let config = json!({
+        "os": "linux", "architecture": SCRIPT, "author": "\"><img src=x>",
+        "config": { "Env": [SCRIPT], "Cmd": [SCRIPT], "Labels": { SCRIPT: SCRIPT }, "ExposedPorts": { SCRIPT: {} } },
+        "history": [{ "created": "2026-06-01", "created_by": format!("RUN echo {SCRIPT}") }],
+    });
+    config.to_string().into()
+}
+
 /// An image whose annotations are hostile.
 pub(crate) fn image() -> Manifest {
     manifest(
         &json!({
             "schemaVersion": 2, "mediaType": MediaType::OCI_MANIFEST,
-            "config": { "mediaType": "application/vnd.oci.image.config.v1+json", "digest": blob("config"), "size": 70 },
+            "config": { "mediaType": "application/vnd.oci.image.config.v1+json", "digest": Digest::sha256(&config()), "size": config().len() },
             "layers": [{ "mediaType": "application/vnd.oci.image.layer.v1.tar+gzip", "digest": blob("layer"), "size": 5_000_000 }],
             "annotations": { "org.example.note": SCRIPT, "\"><img src=x>": "x" },
         }),
@@ -77,7 +92,7 @@ pub(crate) fn sbom() -> Manifest {
     )
 }
 
-fn written(collection: Collection, rkey: RecordKey, value: Value) -> RecordOp {
+pub(crate) fn written(collection: Collection, rkey: RecordKey, value: Value) -> RecordOp {
     let cid = Digest::sha256(value.to_string().as_bytes());
     RecordOp::written(collection, rkey, cid.as_bytes().try_into().unwrap(), value)
 }
@@ -106,6 +121,7 @@ pub(crate) fn commit(did: Did, number: u64, since: Since, ops: Vec<RecordOp>) ->
 
 pub(crate) struct World {
     pub(crate) index: Index,
+    pub(crate) people: Arc<People>,
     router: Router,
 }
 
@@ -120,7 +136,7 @@ impl World {
     /// Alice has an image for arm64, a bill of materials and a hostile description in `tools/app`, which bob stars.
     pub(crate) async fn new() -> Self {
         let index = Index::open("sqlite::memory:").await.unwrap();
-        let repository = "tools/app".parse().unwrap();
+        let repository: RepositoryName = "tools/app".parse().unwrap();
         let page = json!({
             "$type": "io.atcr.repo.page", "repository": repository, "createdAt": "2026-06-01T00:00:00Z",
             "updatedAt": "2026-06-01T00:00:00Z",
@@ -136,7 +152,7 @@ impl World {
             pushed(&sbom()),
             tagged("latest", &index_manifest()),
             tagged("v1", &image()),
-            written(Collection::Page, page_rkey(&repository), page),
+            written(Collection::Page, page_rkey(&repository), page.clone()),
         ];
         let of_bob = vec![written(Collection::Star, star_rkey(&alice(), &repository), star)];
         let known = |did: Did, handle: &str| {
@@ -155,8 +171,69 @@ impl World {
         ];
         index.apply(&events, None).await.unwrap();
         let base = "https://registry.example".parse().unwrap();
-        let router = WebUi::new(index.clone(), &base, "Registry of tests").router();
-        Self { index, router }
+        let people = Arc::new(People::new(index.clone(), [(page_rkey(&repository), page)]));
+        let content = Bytestore(BTreeMap::from([(Digest::sha256(&config()), config())]));
+        let router = WebUi::new(index.clone(), &base, "Registry of tests")
+            .with_visitors(people.clone(), people.clone())
+            .with_content(Arc::new(content))
+            .router();
+        Self { index, people, router }
+    }
+
+    /// Sends what a browser of `who` sends, who may be nobody.
+    pub(crate) async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        who: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Body>,
+    ) -> Page {
+        let mut request = Request::builder().method(method).uri(path);
+        if !who.is_empty() {
+            request = request.header("cookie", format!("session={who}"));
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let response = self.router.clone().oneshot(request.body(body.into()).unwrap()).await.unwrap();
+        read(response).await
+    }
+
+    /// A page as somebody sees it.
+    pub(crate) async fn get_as(&self, who: &str, path: &str) -> Page {
+        self.send(Method::GET, path, who, &[], Body::empty()).await
+    }
+
+    /// Sends a form of a page.
+    pub(crate) async fn post(&self, who: &str, path: &str, fields: &[(&str, &str)]) -> Page {
+        let token = format!("token of {who}");
+        let body = url::form_urlencoded::Serializer::new(String::new())
+            .append_pair("csrf", &token)
+            .extend_pairs(fields)
+            .finish();
+        let headers =
+            [("content-type", "application/x-www-form-urlencoded"), ("origin", "https://registry.example")];
+        self.send(Method::POST, path, who, &headers, body).await
+    }
+
+    /// Sends the form of the page on which a repository is edited.
+    pub(crate) async fn post_page(&self, who: &str, fields: &[(&str, &[u8])]) -> Page {
+        let mut body = Vec::new();
+        let token = format!("token of {who}");
+        let common: [(&str, &[u8]); 3] =
+            [("csrf", token.as_bytes()), ("owner", b"alice.example"), ("repository", b"tools/app")];
+        for (name, value) in common.iter().chain(fields) {
+            let file = if *name == "avatar" { "; filename=\"a.png\"" } else { "" };
+            body.extend_from_slice(
+                format!("--line\r\ncontent-disposition: form-data; name=\"{name}\"{file}\r\n\r\n").as_bytes(),
+            );
+            body.extend_from_slice(value);
+            body.extend_from_slice(b"\r\n");
+        }
+        body.extend_from_slice(b"--line--\r\n");
+        let headers = [("content-type", "multipart/form-data; boundary=line")];
+        self.send(Method::POST, "/actions/page", who, &headers, body).await
     }
 
     pub(crate) async fn response(&self, path: &str) -> http::Response<Body> {
@@ -165,10 +242,7 @@ impl World {
     }
 
     pub(crate) async fn get(&self, path: &str) -> Page {
-        let response = self.response(path).await;
-        let (parts, body) = response.into_parts();
-        let body = to_bytes(body, 1 << 20).await.unwrap();
-        Page { status: parts.status, headers: parts.headers, body: String::from_utf8(body.into()).unwrap() }
+        read(self.response(path).await).await
     }
 
     pub(crate) async fn json(&self, path: &str) -> Value {
@@ -176,4 +250,11 @@ impl World {
         assert_eq!(page.status, StatusCode::OK, "{}", page.body);
         serde_json::from_str(&page.body).unwrap()
     }
+}
+
+async fn read(response: http::Response<Body>) -> Page {
+    let (parts, body) = response.into_parts();
+    let body = to_bytes(body, 1 << 20).await.unwrap();
+    let body = String::from_utf8_lossy(&body).into_owned();
+    Page { status: parts.status, headers: parts.headers, body }
 }
