@@ -71,6 +71,15 @@ impl Uploads {
         self.locate_unlisted(digest).await
     }
 
+    /// Where a blob is that was missing a moment ago, and that nobody waits for now: between the two looks it may have
+    /// been verified.
+    async fn locate_again(&self, digest: &Digest) -> Result<Option<(ObjectKey, u64)>, UploadError> {
+        match self.ledger.blob(digest).await? {
+            Some(_) => self.locate_surely(digest).await,
+            None => Ok(None),
+        }
+    }
+
     /// Where a blob is that the database does not have.
     async fn locate_unlisted(&self, digest: &Digest) -> Result<Option<(ObjectKey, u64)>, UploadError> {
         let key = ObjectKey::of_blob(digest);
@@ -97,14 +106,25 @@ impl Uploads {
         if let Some(place) = self.locate(digest, trust).await? {
             return Ok(Some(found(place, true)));
         }
-        let Some(caller) = caller else { return Ok(None) };
-        if let Some(place) = self.ledger.pending_of(digest, caller).await? {
+        if let Some(caller) = caller
+            && let Some(place) = self.ledger.pending_of(digest, caller).await?
+        {
             return Ok(Some(found(place, false)));
         }
+        if let Some(place) = self.locate_again(digest).await? {
+            return Ok(Some(found(place, true)));
+        }
+        let Some(caller) = caller else { return Ok(None) };
         match self.ledger.quarantined(digest, caller).await? {
             Some(quarantined) => Err(UploadError::quarantined(&quarantined)),
             None => Ok(None),
         }
+    }
+
+    /// Looks again for a blob that was missing a moment ago and about which there is no dispute now.
+    pub(crate) async fn find_verified(&self, digest: &Digest) -> Result<Option<Found>, UploadError> {
+        let place = self.locate_again(digest).await?;
+        Ok(place.map(|(key, size)| Found { blob: Blob { digest: *digest, size }, verified: true, key }))
     }
 
     /// Whether it matters to somebody who asks for a blob that nobody else sees which account they are.

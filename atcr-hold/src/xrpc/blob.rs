@@ -64,6 +64,9 @@ pub(super) async fn get_blob(
         // It may be right, and only not verified yet.
         uploads.verify_wanted(&digest).await?;
         found = uploads.find_for(&digest, reader.caller.as_ref(), trust).await?;
+    } else if found.is_none() {
+        // It may have been verified since the last look.
+        found = uploads.find_verified(&digest).await?;
     }
     let found = found.ok_or_else(|| missing(&digest))?;
     match params.optional::<String>("method")? {

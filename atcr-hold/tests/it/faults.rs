@@ -1,10 +1,11 @@
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use atcr_core::blob_store::ByteStream;
 use atcr_core::oci::{ByteRange, Digest};
+use atcr_hold::Hold;
 use atcr_hold::storage::{
     Capabilities, MemoryStorage, Object, ObjectKey, ObjectStorage, OpenUpload, Part, PartBody, PartNumber,
     SignedRequest, StorageError, StorageUpload, Usage,
@@ -33,6 +34,8 @@ pub(crate) struct Faulty {
     pub(crate) deletion_lost: AtomicBool,
     /// Nothing can be reached.
     down: AtomicBool,
+    /// The hold verifies what waits after the storage has looked for an object, and before it says what it found.
+    verifies: Mutex<Option<Hold>>,
 }
 
 impl Faulty {
@@ -119,7 +122,12 @@ impl ObjectStorage for Faulty {
 
     async fn stat(&self, key: &ObjectKey) -> Result<Option<u64>, StorageError> {
         self.up()?;
-        self.inner.stat(key).await
+        let found = self.inner.stat(key).await;
+        let hold = self.verifies.lock().unwrap().take();
+        if let Some(hold) = hold {
+            assert_eq!(hold.verify_pending().await.unwrap(), 1);
+        }
+        found
     }
 
     async fn read(&self, key: &ObjectKey, range: ByteRange) -> Result<ByteStream, StorageError> {
@@ -219,6 +227,36 @@ async fn a_storage_that_is_down_is_said_to_be() {
     answer.refused(503, "StorageUnavailable");
     storage.down.store(false, Ordering::SeqCst);
     assert_eq!(world.get(&world.blob_path(&digest)).await.status, 200);
+}
+
+/// Its uploader, who was told that it is there, must see it at every moment: a manifest that names it is refused else.
+#[tokio::test]
+async fn a_blob_that_is_verified_while_it_is_looked_for_is_there() {
+    for public in [true, false] {
+        let storage = Arc::new(Faulty::presigning());
+        let world = World::with(|config| {
+            config.public = public;
+            config.storage = Some(storage.clone());
+        })
+        .await;
+        let alice = &world.alice;
+        let upload = world.initiate(alice).await;
+        // With an address of the storage given out, what passes through the hold proves nothing.
+        let input = json!({"uploadId": upload, "partNumber": 1});
+        world.post(alice, "io.atcr.hold.getPartUploadUrl", input).await.ok();
+        let part = http::Request::put("/xrpc/io.atcr.hold.uploadPart")
+            .header(http::header::AUTHORIZATION, format!("Bearer {}", world.token(alice, None)))
+            .header("X-Upload-Id", &upload)
+            .header("X-Part-Number", "1")
+            .body(Body::from(bytes(1, 1000)));
+        world.send(part.unwrap()).await.ok();
+        let digest = Digest::sha256(&bytes(1, 1000));
+        world.complete(alice, &upload, &digest, json!([])).await.ok();
+        assert_eq!(world.hold.unverified().await.unwrap(), 1);
+        *storage.verifies.lock().unwrap() = Some(world.hold.clone());
+        assert_eq!(world.blob_as(alice, &digest).await.status, 307, "public: {public}");
+        assert_eq!(world.hold.unverified().await.unwrap(), 0);
+    }
 }
 
 #[tokio::test]

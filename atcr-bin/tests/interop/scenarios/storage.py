@@ -31,7 +31,7 @@ def one(suite, kind):
     home = suite.home(f"storage-{kind.name}")
     known = KNOWN.get(kind.name, set())
     with suite.server(f"storage-{kind.name}") as server, \
-            kind(suite.shell(f"storage-{kind.name}-server"), f"{home}/storage") as storage:
+            kind(suite.shell(f"storage-{kind.name}-bucket"), f"{home}/storage") as storage:
         hold = Hold(server, OWNER, f"{home}/hold", f"{suite.logs}/storage-{kind.name}-hold.log", "web")
         for presign in (True, False):
             hold.settings = {**storage.settings(), "HOLD_STORAGE_PRESIGN": str(presign).lower(),
