@@ -8,6 +8,7 @@ mod cli;
 mod credential_helper;
 mod device_sign_in;
 mod hold;
+mod index;
 mod outage;
 mod push_pull;
 mod repo;

@@ -23,7 +23,7 @@ use super::own_records::OwnRecords;
 use super::pds_reader::PdsReader;
 use crate::index::{
     Account, Collection, Event, IdentityChange, Index, IndexError, Lookup, PageRequest, RecordOp, RepoCommit,
-    Since, StoredManifest,
+    RepositoryEntry, Since, StoredManifest,
 };
 use crate::ingest::Ingest;
 
@@ -275,6 +275,7 @@ type Asked = (Did, RepositoryName, Reference);
 ///   answer, what is known is given.
 /// - A repository that the index does not know is asked for at the PDS, once for all who want the same, and its repo is
 ///   read in the background. What is not there is remembered for five seconds.
+/// - So is what the index does not know of an owner of whom it has all else; if that PDS does not answer, it is not there.
 /// - What is pushed here is in the index before the push is acknowledged.
 #[derive(Clone)]
 pub struct IndexedManifestStore {
@@ -354,7 +355,7 @@ impl IndexedManifestStore {
                 if account.is_none() {
                     self.known.read_soon(&owned.owner).await;
                 }
-                self.ask_for_unknown(access, owned, reference).await.map(Found::Asked)
+                self.ask_for_unknown(access, owned, reference, account.is_some()).await.map(Found::Asked)
             }
         }
     }
@@ -370,7 +371,8 @@ impl IndexedManifestStore {
     ) -> Result<Found, StoreError> {
         let asked = (owned.owner.clone(), owned.name.clone(), reference.clone());
         let changes = self.known.index.changes(&owned.owner);
-        if self.down.contains_key(&owned.owner) || self.confirmed.get(&asked).await == Some(changes) {
+        let is_confirmed = account.is_some() && self.confirmed.get(&asked).await == Some(changes);
+        if is_confirmed || self.down.contains_key(&owned.owner) {
             return Ok(Found::Indexed(owned, found));
         }
         match tokio::time::timeout(PATIENCE, self.ask(access, &asked)).await {
@@ -395,20 +397,37 @@ impl IndexedManifestStore {
         }
     }
 
+    /// What the index does not have may have come to the PDS a moment ago. If that does not answer, it is not there for
+    /// an owner of whom all is known (`all_is_known`).
     async fn ask_for_unknown(
         &self,
         access: &Access,
         owned: OwnedRepository,
         reference: &Reference,
+        all_is_known: bool,
     ) -> Result<Manifest, StoreError> {
-        let asked = (owned.owner.clone(), owned.name, reference.clone());
-        let changes = self.known.index.changes(&owned.owner);
-        if self.absent.get(&asked).await == Some(changes) {
+        let OwnedRepository { owner, name } = owned;
+        let asked = (owner.clone(), name, reference.clone());
+        let changes = self.known.index.changes(&owner);
+        let is_left_alone = all_is_known && self.down.contains_key(&owner);
+        if is_left_alone || self.absent.get(&asked).await == Some(changes) {
             return Err(unknown(reference));
         }
-        let answer = self.ask(access, &asked).await;
-        if let Err(StoreError::NotFound(_) | StoreError::RepositoryUnknown(_)) = &answer {
-            self.absent.insert(asked, changes).await;
+        let answer = if all_is_known {
+            let late = |_| Err(StoreError::unavailable(format!("the PDS of {owner}"), "it takes too long"));
+            tokio::time::timeout(PATIENCE, self.ask(access, &asked)).await.unwrap_or_else(late)
+        } else {
+            self.ask(access, &asked).await
+        };
+        match &answer {
+            Err(error) if all_is_known && is_away(error) => {
+                self.down.insert(owner, ()).await;
+                return Err(unknown(reference));
+            }
+            Err(StoreError::NotFound(_) | StoreError::RepositoryUnknown(_)) => {
+                self.absent.insert(asked, changes).await;
+            }
+            _ => {}
         }
         answer
     }
@@ -423,6 +442,47 @@ impl IndexedManifestStore {
         // Whoever asks later asks anew.
         self.under_way.invalidate(asked).await;
         answer.map_err(super::hold_locator::shared)
+    }
+
+    /// Sees to it that the index has what the PDS has for these names, before that is acknowledged. It has not when another
+    /// replica wrote the records and was ended before it said so: to write them again changes nothing, and is no event.
+    async fn make_sure(
+        &self,
+        owned: &OwnedRepository,
+        names: impl IntoIterator<Item = Reference>,
+        wanted: Option<&Digest>,
+    ) -> Result<(), StoreError> {
+        for name in names {
+            let known = match self.known.index.lookup(&owned.owner, &owned.name, &name).await? {
+                Lookup::Found(found) => Some(found.digest),
+                Lookup::Missing => None,
+            };
+            if known.as_ref() == wanted {
+                continue;
+            }
+            tracing::info!(owner = %owned.owner, %name, "the index had missed it; the repo is read");
+            let reading = self.known.ingest.read_repo(&owned.owner);
+            if !matches!(tokio::time::timeout(PATIENCE, reading).await, Ok(Ok(()))) {
+                // Until it is read, tags are confirmed by the PDS.
+                let missed = Event::Missed { did: owned.owner.clone(), rev: None };
+                self.known.index.apply(&[missed], None).await?;
+                self.known.ingest.wake();
+            }
+            break;
+        }
+        Ok(())
+    }
+
+    async fn make_sure_it_is_gone(
+        &self,
+        access: &Access,
+        name: Reference,
+        deleted: Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        if matches!(deleted, Ok(()) | Err(StoreError::NotFound(_))) {
+            self.make_sure(&self.owned(access).await?, [name], None).await?;
+        }
+        deleted
     }
 
     /// The bytes of a manifest that the index knows.
@@ -538,6 +598,8 @@ impl ManifestStore for IndexedManifestStore {
         let owned = self.owned(access).await?;
         let left = self.about_to_leave(&owned, &manifest.digest, tags).await;
         self.inner.put(access, manifest.clone(), tags).await?;
+        let named = tags.iter().cloned().map(Reference::Tag).chain([Reference::Digest(manifest.digest)]);
+        self.make_sure(&owned, named, Some(&manifest.digest)).await?;
         // The record of a large one does not have the bytes.
         if let Err(error) = self.known.index.keep_manifest(&owned.owner, &manifest).await {
             tracing::warn!(%error, "the index did not keep the bytes of a manifest");
@@ -551,11 +613,13 @@ impl ManifestStore for IndexedManifestStore {
     }
 
     async fn delete(&self, access: &Access, digest: &Digest) -> Result<(), StoreError> {
-        self.inner.delete(access, digest).await
+        let deleted = self.inner.delete(access, digest).await;
+        self.make_sure_it_is_gone(access, Reference::Digest(*digest), deleted).await
     }
 
     async fn delete_tag(&self, access: &Access, tag: &Tag) -> Result<(), StoreError> {
-        self.inner.delete_tag(access, tag).await
+        let deleted = self.inner.delete_tag(access, tag).await;
+        self.make_sure_it_is_gone(access, Reference::Tag(tag.clone()), deleted).await
     }
 
     async fn tags(&self, access: &Access, page: &Page) -> Result<Listing<Tag>, StoreError> {
@@ -613,14 +677,13 @@ impl ManifestStore for IndexedManifestStore {
             None => None,
         };
         let Some(account) = account else { return self.inner.repositories(principal, page).await };
-        let prefix = account.handle.as_ref().map_or_else(|| account.did.to_hyphenated(), ToString::to_string);
         let mut names = Vec::new();
         let mut request = PageRequest::first(200);
         loop {
             let part = self.known.index.repositories_of(&account.did, &request).await?;
-            names.extend(
-                part.items.iter().filter_map(|entry| format!("{prefix}/{}", entry.name).parse().ok()),
-            );
+            let called =
+                |entry: &RepositoryEntry| names::of_owner(&account.did, account.handle.as_ref(), &entry.name);
+            names.extend(part.items.iter().filter_map(called));
             request.cursor = part.next;
             if request.cursor.is_none() {
                 return Ok(page.cut(names));

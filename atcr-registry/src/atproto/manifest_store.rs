@@ -344,16 +344,12 @@ impl ManifestStore for PdsManifestStore {
         let Some(did) = principal.did() else { return Ok(Listing { items: Vec::new(), more: false }) };
         let identity =
             self.identities.resolve(&AtIdentifier::Did(did.clone())).await.map_err(names::identity_error)?;
-        let prefix = if identity.handle == Handle::invalid() {
-            did.to_hyphenated()
-        } else {
-            identity.handle.to_string()
-        };
+        let handle = Some(&identity.handle).filter(|handle| **handle != Handle::invalid());
         let manifests =
             |found: Found<ManifestRecord>| Some(found.value.repositories().cloned().collect::<Vec<_>>());
         let named = self.records.reader().scan(did, &ManifestRecord::collection(), manifests).await?;
         let names: BTreeSet<RepositoryName> =
-            named.into_iter().flatten().filter_map(|name| format!("{prefix}/{name}").parse().ok()).collect();
+            named.into_iter().flatten().filter_map(|name| names::of_owner(did, handle, &name)).collect();
         Ok(page.cut(names))
     }
 }

@@ -1,7 +1,7 @@
 use atcr_core::StoreError;
 use atcr_core::did_resolver::{IdentityResolver, ResolveError};
 use atcr_core::oci::RepositoryName;
-use atcr_core::syntax::Did;
+use atcr_core::syntax::{Did, Handle};
 
 /// A repository as the AT Protocol knows it: whose it is, and what it is called there.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -10,6 +10,14 @@ pub(super) struct OwnedRepository {
     pub(super) owner: Did,
     /// The name without the owner: the `repository` field of the records.
     pub(super) name: RepositoryName,
+}
+
+/// A repository's name as clients have it: below the owner's handle, or their DID where there is none.
+pub(super) fn of_owner(did: &Did, handle: Option<&Handle>, name: &RepositoryName) -> Option<RepositoryName> {
+    match handle {
+        Some(handle) => format!("{handle}/{name}").parse().ok(),
+        None => format!("{}/{name}", did.to_hyphenated()).parse().ok(),
+    }
 }
 
 /// Finds the owner behind a repository's name.

@@ -339,6 +339,7 @@ async fn with_everything_off_what_is_known_is_pulled_and_it_is_right_soon_after(
         let registry = world.start(history).await;
         everything_known(&registry, &world).await;
         assert_eq!(world.counts.asked(), BTreeMap::new());
+        assert_eq!(registry.tagged(&world.at("app"), &tag(2)).await, None);
         let nobody = Access::anonymous("nobody.test/app".parse().unwrap());
         let answer = registry.store.get(&nobody, &Reference::Tag(tag(0))).await;
         assert!(matches!(answer, Err(StoreError::Unavailable { .. })), "{answer:?}");
@@ -373,6 +374,33 @@ async fn what_is_pushed_here_is_read_here_at_once() {
         registry.store.delete(&world.at("app"), &manifest(1).digest).await.unwrap();
         let gone = registry.store.get(&world.at("app"), &Reference::Digest(manifest(1).digest)).await;
         assert!(matches!(gone, Err(StoreError::NotFound(_))), "{gone:?}");
+        registry.stop().await;
+    }
+}
+
+/// A replica that writes to a PDS and is killed before it tells the index leaves a client that tries again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_pushed_again_is_read_here_at_once_although_its_pds_had_it() {
+    for place in both() {
+        let world = World::new(place).await;
+        let (app, store) = (world.at("app"), &world.elsewhere);
+        let mut registry = world.start(Duration::from_secs(60)).await;
+        push_both(&registry.store, &world).await;
+        registry.knows(&world.did()).await;
+        let running = registry.running.take().unwrap();
+        running.abort();
+        running.await.ok();
+
+        store.put(&app, manifest(2), &[tag(0)]).await.unwrap();
+        assert_eq!(registry.tagged(&app, &tag(0)).await, Some(manifest(1).digest), "nobody has told");
+        registry.store.put(&app, manifest(2), &[tag(0)]).await.unwrap();
+        assert_eq!(registry.tagged(&app, &tag(0)).await, Some(manifest(2).digest));
+
+        store.delete_tag(&app, &tag(1)).await.unwrap();
+        assert!(registry.tagged(&app, &tag(1)).await.is_some(), "nobody has told");
+        let gone = registry.store.delete_tag(&app, &tag(1)).await;
+        assert!(matches!(gone, Err(StoreError::NotFound(_))), "{gone:?}");
+        assert_eq!(registry.tagged(&app, &tag(1)).await, None);
         registry.stop().await;
     }
 }

@@ -11,7 +11,7 @@ import urllib.parse
 import urllib.request
 
 from lib.process import Failed, end, must
-from lib.server import free_port
+from lib.service import free_port
 
 # What a restart of the service must make them say.
 RECONNECTING = ("host connection failed", "dialing failed", "firehose connection failed", "dropping commit with old rev")

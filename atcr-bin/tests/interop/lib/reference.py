@@ -10,7 +10,7 @@ import subprocess
 import time
 
 from lib.process import Failed
-from lib.server import free_port
+from lib.service import free_port
 
 HERE = os.path.realpath(f"{os.path.dirname(__file__)}/../reference")
 # Release of the PDS, and of Node.js that it runs on.

@@ -4,12 +4,12 @@ import json
 import os
 import selectors
 import signal
-import socket
 import subprocess
 import time
 
 from lib.process import Failed, must
 from lib.registry import Registry
+from lib.service import free_port
 
 
 class Server:
@@ -87,9 +87,3 @@ class Server:
                 must(piece, "it ended before saying so")
                 line += piece
         return line
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

@@ -16,7 +16,7 @@ import urllib.parse
 import urllib.request
 
 from lib.process import end, must
-from lib.server import free_port
+from lib.service import free_port
 
 HERE = os.path.dirname(os.path.realpath(__file__))
 BUCKET = "blobs"

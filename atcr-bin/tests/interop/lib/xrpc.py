@@ -1,4 +1,4 @@
-"""XRPC."""
+"""XRPC, and records that are written by their owner."""
 
 import json
 import urllib.error
@@ -44,3 +44,17 @@ def records(service, repo, collection):
             return found
         must(page["cursor"] != cursor.get("cursor"), f"{collection}: the cursor does not move")
         cursor = {"cursor": page["cursor"]}
+
+
+class Writer:
+    """An account at its PDS, signed in by its password; `account` has its handle, DID and password."""
+
+    def __init__(self, service, account):
+        self.service, self.did = service, account["did"]
+        self.token = call(service, "com.atproto.server.createSession",
+                          {"identifier": account["handle"], "password": account["password"]})["accessJwt"]
+
+    def put(self, collection, rkey, record):
+        """Writes a record."""
+        body = {"repo": self.did, "collection": collection, "rkey": rkey, "record": {"$type": collection, **record}}
+        call(self.service, "com.atproto.repo.putRecord", body, self.token)

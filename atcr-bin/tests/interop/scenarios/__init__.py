@@ -1,7 +1,7 @@
 """One module per scenario, each with a function `check`; `ALL` is their order."""
 
 from scenarios import (badinput, chromium, conformance, cosign, differential, diskfull, follow, helm, helper, kill9, memory,
-                       mount, notation, oauth, records, restart, signin, storage, verify)
+                       mount, notation, oauth, pages, records, replicas, restart, signin, storage, verify)
 
-ALL = [records, mount, helm, notation, cosign, verify, oauth, signin, chromium, helper, differential, follow, badinput,
-       restart, kill9, diskfull, storage, memory, conformance]
+ALL = [records, mount, helm, notation, cosign, verify, oauth, signin, chromium, pages, helper, differential, follow, badinput,
+       restart, kill9, replicas, diskfull, storage, memory, conformance]

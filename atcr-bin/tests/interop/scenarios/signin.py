@@ -11,7 +11,6 @@ import os
 import subprocess
 import time
 import urllib.parse
-import urllib.request
 
 from clients.podman import Podman
 from lib import xrpc
@@ -339,15 +338,4 @@ def publish(pds, account):
     """Publishes our permission set as a record of the account that lexicons are looked up at."""
     with open(f"{ROOT}/lexicons/io/atcr/authFullApp.json") as file:
         lexicon = json.load(file)
-
-    def post(method, body, **headers):
-        request = urllib.request.Request(f"{pds}/xrpc/{method}", json.dumps(body).encode(),
-                                         {"Content-Type": "application/json", **headers})
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return json.load(answer)
-
-    session = post("com.atproto.server.createSession", {"identifier": account["handle"], "password": account["password"]})
-    record = {"$type": "com.atproto.lexicon.schema", **lexicon}
-    post("com.atproto.repo.putRecord",
-         {"repo": account["did"], "collection": "com.atproto.lexicon.schema", "rkey": SET, "record": record},
-         Authorization=f"Bearer {session['accessJwt']}")
+    xrpc.Writer(pds, account).put("com.atproto.lexicon.schema", SET, lexicon)

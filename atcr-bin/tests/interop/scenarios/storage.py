@@ -53,18 +53,14 @@ def one(suite, kind):
 
 def choose(server, hold):
     """Makes a hold the one that the owner pushes to."""
-    service = server.ready["pds"]
-    session = xrpc.call(service, "com.atproto.server.createSession",
-                        {"identifier": OWNER, "password": server.password(OWNER)})
-    record = {"$type": PROFILE, "defaultHold": hold, "createdAt": "2026-01-01T00:00:00Z"}
-    xrpc.call(service, "com.atproto.repo.putRecord",
-              {"repo": session["did"], "collection": PROFILE, "rkey": "self", "record": record}, session["accessJwt"])
+    record = {"defaultHold": hold, "createdAt": "2026-01-01T00:00:00Z"}
+    xrpc.Writer(server.ready["pds"], server.accounts[OWNER]).put(PROFILE, "self", record)
 
 
 def doctor(suite, hold, name):
     """The checks that fail. Advice other than what is expected is said."""
     program = f"{os.path.dirname(suite.atcr)}/atcr-hold"
-    env = {**hold.environment()}
+    env = hold.environment()
     shell = suite.shell(f"storage-{name}-doctor")
     code, out, err = shell.outcome(program, "doctor", "--json", env=env)
     must(out.strip(), f"{name}: the doctor said nothing: {err[-300:]}")
