@@ -41,6 +41,8 @@ const CONFIRMED: Duration = Duration::from_secs(30);
 const ABSENT: Duration = Duration::from_secs(5);
 /// Questions to PDSs at the same time.
 const ASKED_AT_ONCE: usize = 64;
+/// Bytes of manifests that were just asked for.
+const FETCHED: u64 = 16 << 20;
 /// Names of which something is remembered, of each kind.
 const NAMES: u64 = 20_000;
 
@@ -285,6 +287,8 @@ pub struct IndexedManifestStore {
     reader: PdsReader,
     /// What is being asked for now; nothing stays in it.
     under_way: Cache<Asked, Manifest>,
+    /// What was asked for because the index had never heard of it, for those who want the same at the same time.
+    fetched: Cache<Asked, Manifest>,
     absent: Cache<Asked, u64>,
     /// Tags that were confirmed while no stream was at work, with the count of changes at that time.
     confirmed: Cache<Asked, u64>,
@@ -322,6 +326,13 @@ impl IndexedManifestStore {
             identities,
             reader,
             under_way: Cache::builder().max_capacity(1024).time_to_live(Duration::from_secs(1)).build(),
+            fetched: Cache::builder()
+                .max_capacity(FETCHED)
+                .weigher(|_, manifest: &Manifest| {
+                    u32::try_from(manifest.bytes.len() + 512).unwrap_or(u32::MAX)
+                })
+                .time_to_live(Duration::from_secs(1))
+                .build(),
             absent: cache(ABSENT),
             confirmed: cache(CONFIRMED),
             down: Cache::builder().max_capacity(NAMES).time_to_live(LEFT_ALONE).build(),
@@ -415,9 +426,9 @@ impl IndexedManifestStore {
         }
         let answer = if all_is_known {
             let late = |_| Err(StoreError::unavailable(format!("the PDS of {owner}"), "it takes too long"));
-            tokio::time::timeout(PATIENCE, self.ask(access, &asked)).await.unwrap_or_else(late)
+            tokio::time::timeout(PATIENCE, self.fetch(access, &asked)).await.unwrap_or_else(late)
         } else {
-            self.ask(access, &asked).await
+            self.fetch(access, &asked).await
         };
         match &answer {
             Err(error) if all_is_known && is_away(error) => {
@@ -434,14 +445,21 @@ impl IndexedManifestStore {
 
     /// Asks the PDS, once for all who want the same at the same time.
     async fn ask(&self, access: &Access, asked: &Asked) -> Result<Manifest, StoreError> {
-        let question = async {
-            let _turn = self.questions.acquire().await.map_err(StoreError::internal)?;
-            self.inner.get(access, &asked.2).await
-        };
-        let answer = self.under_way.try_get_with_by_ref(asked, question).await;
+        let answer = self.under_way.try_get_with_by_ref(asked, self.question(access, asked)).await;
         // Whoever asks later asks anew.
         self.under_way.invalidate(asked).await;
         answer.map_err(super::hold_locator::shared)
+    }
+
+    /// The same for those who come within a second, too: what is pushed here is not asked for this way.
+    async fn fetch(&self, access: &Access, asked: &Asked) -> Result<Manifest, StoreError> {
+        let answer = self.fetched.try_get_with_by_ref(asked, self.question(access, asked)).await;
+        answer.map_err(super::hold_locator::shared)
+    }
+
+    async fn question(&self, access: &Access, asked: &Asked) -> Result<Manifest, StoreError> {
+        let _turn = self.questions.acquire().await.map_err(StoreError::internal)?;
+        self.inner.get(access, &asked.2).await
     }
 
     /// Sees to it that the index has what the PDS has for these names, before that is acknowledged. It has not when another
@@ -479,6 +497,7 @@ impl IndexedManifestStore {
         name: Reference,
         deleted: Result<(), StoreError>,
     ) -> Result<(), StoreError> {
+        self.fetched.invalidate_all();
         if matches!(deleted, Ok(()) | Err(StoreError::NotFound(_))) {
             self.make_sure(&self.owned(access).await?, [name], None).await?;
         }

@@ -109,6 +109,8 @@ impl Inner {
                     waiting.events.extend(events);
                     if lost {
                         self.index.read_all_again().await?;
+                        // Who was first heard of in what is lost is in the list.
+                        backfill.spawn(Arc::clone(self).list(source.clone(), true));
                         self.work.notify_one();
                     }
                     if let Some((error, message)) = end {

@@ -180,6 +180,12 @@ async fn run(place: &Place, world: &World, steps: &[Step]) -> Index {
         }
     }
     deliver(&index, world, at..all).await;
+    // Those of whom every event was lost are found in the list of accounts.
+    for repo in 0..3 {
+        if world.at(repo, all).is_some() && index.account(&did(repo)).await.unwrap().is_none() {
+            index.apply(&[Event::Missed { did: did(repo), rev: None }], None).await.unwrap();
+        }
+    }
     // What was lost at the very end shows with the next commit of that repo, or when it is read again.
     index.read_all_again().await.unwrap();
     for _ in 0..3 {
