@@ -15,7 +15,6 @@ const { values: options } = parseArgs({ options: { browser: { type: 'string' }, 
 const plan = JSON.parse(await text(process.stdin))
 
 const BYTES = 100_000
-const MILLISECONDS = 50
 const SCREENS = {
   desk: { viewport: { width: 1280, height: 800 } },
   telephone: { viewport: { width: 390, height: 844 }, isMobile: true, hasTouch: true },
@@ -34,9 +33,6 @@ try {
   if (Object.keys(plan.signedIn).length) await look(plan.signedIn, await signIn())
 } finally {
   await browser.close()
-}
-for (const [name, ms] of quickest) {
-  if (ms > MILLISECONDS) fault(name, `the server took ${ms.toFixed(0)} ms at best`)
 }
 const slowest = [...quickest].map(([name, ms]) => ({ name, ms })).reduce((a, b) => (a.ms > b.ms ? a : b))
 console.log(JSON.stringify({ faults, views, largest, slowest }))
