@@ -51,7 +51,8 @@ pub struct TagEntry {
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct ManifestEntry {
-    /// Its number in the index, for [`Index::layers`] and [`Index::children`].
+    /// Its number in the index, for [`Index::layers`](crate::index::Index::layers) and
+    /// [`Index::children`](crate::index::Index::children).
     pub id: i64,
     /// The key of its record.
     pub rkey: String,
