@@ -152,7 +152,7 @@ async fn an_upload_goes_on_from_the_last_acknowledged_byte_after_each_kill() {
         location = answer.header("location");
         content.extend(chunk);
         // Half of a chunk, which counts for nothing.
-        let _cut = process.begin_chunk(&location, &vec![9; 600_000], directory.path()).await;
+        let _cut = process.begin_chunk(&location, &vec![9; 1_500_000], directory.path()).await;
         process.kill();
         process = Process::start(directory.path());
         let answer = process.call("GET", &location, "", b"").await.is(204);
