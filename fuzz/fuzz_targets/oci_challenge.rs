@@ -6,7 +6,9 @@ use std::sync::{Arc, LazyLock};
 
 use atcr_auth::repository_policy::NamespacePolicy;
 use atcr_auth::{Clock, TokenAuthorizer, TokenConfig, TokenKeys, TokenVerifier};
+use atcr_core::blob_store::MemoryBlobStore;
 use atcr_core::did_resolver::{IdentityResolver, StaticResolver};
+use atcr_core::manifest_store::MemoryManifestStore;
 use atcr_core::oci::RepositoryName;
 use atcr_registry::Registry;
 use axum::body::Body;
@@ -56,7 +58,12 @@ fuzz_target!(|data: &[u8]| {
     let policy = Arc::new(NamespacePolicy::new(IdentityResolver::new(nobody.clone(), nobody)));
     let base = "https://registry.example".parse().expect("a URL");
     let authorizer = TokenAuthorizer::new(verifier, policy, &base);
-    let registry = Registry::builder().authorizer(Arc::new(authorizer)).build().expect("a registry");
+    let registry = Registry::builder()
+        .manifests(Arc::new(MemoryManifestStore::default()))
+        .blobs(Arc::new(MemoryBlobStore::default()))
+        .authorizer(Arc::new(authorizer))
+        .build()
+        .expect("a registry");
 
     let response = runtime.block_on(registry.handle(request));
     assert!(!response.status().is_success() || response.headers().get(WWW_AUTHENTICATE).is_none());

@@ -6,3 +6,4 @@
 pub mod pds;
 pub mod requests;
 pub mod seeds;
+pub mod sign_in;

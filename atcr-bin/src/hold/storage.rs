@@ -208,13 +208,7 @@ mod s3 {
     use crate::config::{Addressing, ConfigError, Storage};
 
     pub(super) fn settings(storage: Storage, data_dir: &Path) -> Result<S3Config, ConfigError> {
-        let bucket = required(
-            storage.bucket.clone(),
-            "storage.bucket",
-            "the bucket that the blobs go to",
-            "S3_BUCKET",
-        )?;
-        let mut config = S3Config::new(bucket);
+        let mut config = S3Config::new(bucket(&storage)?);
         config.addressing = match storage.addressing {
             Addressing::Automatic => storage::Addressing::Automatic,
             Addressing::Path => storage::Addressing::Path,
@@ -231,14 +225,13 @@ mod s3 {
     /// Google's, which has its own credentials and its own root.
     #[cfg(feature = "gcs")]
     pub(super) fn of_google(storage: Storage, data_dir: &Path) -> Result<S3Config, ConfigError> {
-        let bucket = required(
-            storage.bucket.clone(),
-            "storage.bucket",
-            "the bucket that the blobs go to",
-            "S3_BUCKET",
-        )?;
-        let config = S3Config::google(bucket, access_key(&storage, None)?);
+        let config = S3Config::google(bucket(&storage)?, access_key(&storage, None)?);
         common(config, storage, data_dir)
+    }
+
+    fn bucket(storage: &Storage) -> Result<String, ConfigError> {
+        let bucket = storage.bucket.clone();
+        required(bucket, "storage.bucket", "the bucket that the blobs go to", "S3_BUCKET")
     }
 
     fn common(mut config: S3Config, storage: Storage, data_dir: &Path) -> Result<S3Config, ConfigError> {

@@ -48,7 +48,7 @@ impl HandleResolver for WellKnownHandleResolver {
 
 /// The DID that a handle's own host names: its text, with nothing around it but white space.
 pub fn did_of_well_known(handle: &Handle, body: &[u8]) -> Result<Did, ResolveError> {
-    let text = std::str::from_utf8(body).unwrap_or_default().trim();
+    let text = std::str::from_utf8(body).unwrap_or_default().trim_ascii();
     text.parse().map_err(|e| ResolveError::invalid(handle, e))
 }
 
@@ -96,7 +96,7 @@ pub fn did_of_records(
     handle: &Handle,
     texts: impl Iterator<Item = String>,
 ) -> Result<Option<Did>, ResolveError> {
-    let mut dids = texts.filter_map(|text| text.trim().strip_prefix("did=").map(str::to_owned));
+    let mut dids = texts.filter_map(|text| text.trim_ascii().strip_prefix("did=").map(str::to_owned));
     let Some(first) = dids.next() else { return Ok(None) };
     if dids.any(|other| other != first) {
         return Err(ResolveError::invalid(handle, "its DNS names several DIDs"));
@@ -173,5 +173,14 @@ mod tests {
         );
         assert!(of(&["did=did:plc:abc", "did=did:plc:xyz"]).is_err());
         assert!(of(&["did=nonsense"]).is_err());
+    }
+
+    #[test]
+    fn spaces_and_ends_of_lines_around_a_did_are_not_of_it_and_other_characters_are() {
+        let handle: Handle = "alice.example".parse().unwrap();
+        assert_eq!(did_of_well_known(&handle, b" did:plc:abc\r\n").unwrap().as_str(), "did:plc:abc");
+        assert!(did_of_well_known(&handle, b"did:plc:abc\x0b").is_err());
+        assert!(did_of_well_known(&handle, "\u{a0}did:plc:abc".as_bytes()).is_err());
+        assert!(did_of_records(&handle, std::iter::once("did=did:plc:abc\u{b}".to_owned())).is_err());
     }
 }

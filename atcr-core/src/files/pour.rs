@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
+use memmap2::MmapMut;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::named;
@@ -178,51 +179,50 @@ impl Drop for Loan {
 }
 
 /// Bytes on their way to a file, aligned in memory as they will be there.
+///
+/// The memory is a mapping of its own: it begins at a page, what was not filled takes none, and it goes back to the
+/// system at once. An allocator keeps what many bodies at once have taken.
 #[derive(Debug)]
 pub struct Block {
-    /// Never grows, as that would move it.
-    memory: Vec<u8>,
-    /// Where in it the first aligned byte is.
-    base: usize,
+    memory: MmapMut,
     start: usize,
     end: usize,
 }
 
 impl Block {
     /// Of `size` bytes, which is a multiple of the alignment, less what stands before `offset` in its sector.
-    fn new(size: usize, offset: u64) -> Self {
-        let memory = Vec::<u8>::with_capacity(size + ALIGNMENT);
-        let base = memory.as_ptr().align_offset(ALIGNMENT);
-        let mut block = Self { memory, base, start: 0, end: base + size };
+    fn new(size: usize, offset: u64) -> io::Result<Self> {
+        let mut block = Self { memory: MmapMut::map_anon(size)?, start: 0, end: 0 };
         block.clear(offset);
-        block
+        Ok(block)
     }
 
     /// Empties it for bytes that go to `offset`.
     fn clear(&mut self, offset: u64) {
-        self.start = self.base + usize::try_from(offset % ALIGNMENT as u64).unwrap_or(0);
-        self.memory.clear();
-        self.memory.resize(self.start, 0);
+        self.start = usize::try_from(offset % ALIGNMENT as u64).unwrap_or(0);
+        self.end = self.start;
     }
 
     /// Takes bytes until it is full; how many it took.
     fn fill(&mut self, bytes: &[u8]) -> usize {
-        let count = bytes.len().min(self.end - self.memory.len());
-        self.memory.extend_from_slice(&bytes[..count]);
+        let free = &mut self.memory[self.end..];
+        let count = bytes.len().min(free.len());
+        free[..count].copy_from_slice(&bytes[..count]);
+        self.end += count;
         count
     }
 
     fn bytes(&self) -> &[u8] {
-        &self.memory[self.start..]
+        &self.memory[self.start..self.end]
     }
 
     fn is_full(&self) -> bool {
-        self.memory.len() == self.end
+        self.end == self.memory.len()
     }
 
     /// How many bytes stand before the first aligned one.
     fn unaligned_bytes(&self) -> usize {
-        (self.start - self.base).next_multiple_of(ALIGNMENT) - (self.start - self.base)
+        self.start.next_multiple_of(ALIGNMENT) - self.start
     }
 }
 
@@ -255,7 +255,7 @@ where
     S: AsMut<Output> + Send + 'static,
 {
     let loan = blocks.lend();
-    let mut block = Block::new(loan.block_bytes, sink.as_mut().end());
+    let mut block = Block::new(loan.block_bytes, sink.as_mut().end())?;
     let mut writer = Writer::Idle(sink);
     while let Some(piece) = body.next().await {
         let piece = match piece {
@@ -272,9 +272,11 @@ where
             rest = left;
             if block.is_full() {
                 let (sink, spare) = writer.ready().await?;
-                let full =
-                    std::mem::replace(&mut block, spare.unwrap_or_else(|| Block::new(loan.block_bytes, 0)));
-                writer = Writer::begin(sink, full);
+                let empty = match spare {
+                    Some(block) => block,
+                    None => Block::new(loan.block_bytes, 0)?,
+                };
+                writer = Writer::begin(sink, std::mem::replace(&mut block, empty));
             }
         }
     }

@@ -54,6 +54,7 @@ impl PdsManifestStore {
     }
 
     /// The way to its owners' other records.
+    #[cfg(feature = "index")]
     pub(super) fn records(&self) -> &OwnRecords {
         &self.records
     }

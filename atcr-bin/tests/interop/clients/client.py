@@ -125,7 +125,7 @@ class Client:
         source, direct = images.big(self.fresh("cut"), f"{self.name} cut", CUT), self.host
         try:
             with Cutter(direct, CUT_AFTER) as cutter:
-                self.host = cutter.host
+                self.host = cutter.address
                 if "login" not in self.cannot:
                     self.login()
                 try:
