@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use atcr_auth::browser::LOGIN;
 use atcr_auth::oauth::{ClientKeys, ClientRegistration, Es256Key};
 use atcr_auth::pds_session::{SealingKey, SqliteSessionStore};
 use atcr_auth::{
@@ -148,7 +149,7 @@ pub(crate) async fn open(settings: AppViewSettings) -> Result<AppView, Error> {
     let web_sign_in = WebSignIn::new(sessions.clone(), store.clone(), Clock::system());
     let sessions = Arc::new(sessions);
     let mut login_url = base_url.clone();
-    login_url.set_path("/auth/oauth/login");
+    login_url.set_path(LOGIN);
     let sign_in = DeviceSignIn::new(store.clone(), sessions.clone(), login_url, Clock::system());
 
     let token_keys = Arc::new(token_keys(&data_dir)?);

@@ -1,7 +1,9 @@
 //! What the pages need of the rest of an AppView.
 
 use async_trait::async_trait;
-use atcr_auth::browser::Browsers;
+use atcr_auth::browser::{Browsers, LOGIN};
+use atcr_auth::device_flow::DEVICES;
+use atcr_auth::web_sign_in::LOGOUT;
 use atcr_core::blob_store::{BlobContent, BlobStore};
 use atcr_core::oci::{Digest, RepositoryName};
 use atcr_core::records::BlobRef;
@@ -35,16 +37,16 @@ impl Visitors for SignedInVisitors {
     fn sign_in_path(&self, return_to: &str) -> String {
         match self.browsers.return_to(return_to) {
             Some(return_to) => self.browsers.login_path(&return_to),
-            None => "/auth/oauth/login".to_owned(),
+            None => LOGIN.to_owned(),
         }
     }
 
     fn sign_out_path(&self) -> &'static str {
-        "/auth/logout"
+        LOGOUT
     }
 
     fn devices_path(&self) -> Option<&str> {
-        Some("/auth/devices")
+        Some(DEVICES)
     }
 
     async fn edit(

@@ -13,7 +13,7 @@ mod store;
 
 pub use form::ForeignForm;
 pub use return_to::ReturnTo;
-pub use signed_in::{Browsers, SignedIn};
+pub use signed_in::{Browsers, LOGIN, SignedIn};
 pub use store::{BrowserStore, RowName};
 
 pub(crate) use cookie::{Cookie, Secret};

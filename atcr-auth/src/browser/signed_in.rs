@@ -18,6 +18,9 @@ use crate::clock::{Clock, whole_seconds};
 use crate::oauth::OAuthGrant;
 use crate::pds_session::{SessionStore, SessionStoreError, StoredSession};
 
+/// Where a sign-in begins; takes `handle` and `return_to`.
+pub const LOGIN: &str = "/auth/oauth/login";
+
 /// How long somebody stays signed in in a browser.
 const LIFETIME: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 const KIND: &str = "browser";
@@ -77,7 +80,7 @@ impl Browsers {
     /// Where a browser signs in and then comes back to `return_to`: a path of this registry.
     pub fn login_path(&self, return_to: &ReturnTo) -> String {
         let query = Serializer::new(String::new()).append_pair("return_to", return_to.as_str()).finish();
-        format!("/auth/oauth/login?{query}")
+        format!("{LOGIN}?{query}")
     }
 
     /// Where a browser may be sent back to, from a link's `return_to`.

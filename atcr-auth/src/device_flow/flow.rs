@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use url::{Url, form_urlencoded};
 
 use super::pages::{ApprovePage, CodePage, DevicesPage, DonePage, Line};
-use super::{DeviceId, DeviceRequest, DeviceSecret, DeviceStore, Kept, Polled, UserCode};
+use super::{DEVICES, DeviceId, DeviceRequest, DeviceSecret, DeviceStore, Kept, Polled, UserCode};
 use crate::browser::{Browsers, ForeignForm, ReturnTo, Secret, SignedIn};
 use crate::clock::{Clock, whole_seconds};
 use crate::pages::{self, Forms};
@@ -69,7 +69,7 @@ impl DeviceFlow {
             .route("/auth/device/revoke", post(revoke_own))
             .route("/auth/device/version", get(version))
             .route("/device", get(ask).post(decide))
-            .route("/auth/devices", get(list))
+            .route(DEVICES, get(list))
             .route("/auth/devices/revoke", post(revoke))
             .layer(DefaultBodyLimit::max(MAX_BODY))
             .with_state(self)
@@ -375,7 +375,7 @@ async fn decide(
 
 /// `GET /auth/devices`.
 async fn list(State(this): State<DeviceFlow>, headers: HeaderMap) -> Result<Response, Problem> {
-    let signed_in = this.signed_in(&headers, "/auth/devices").await?;
+    let signed_in = this.signed_in(&headers, DEVICES).await?;
     let devices = this.store.devices(signed_in.did()).await?;
     let lines: Vec<_> = devices
         .into_iter()
@@ -410,13 +410,13 @@ async fn revoke(
     headers: HeaderMap,
     Form(form): Form<Revocation>,
 ) -> Result<Response, Problem> {
-    let signed_in = this.signed_in(&headers, "/auth/devices").await?;
+    let signed_in = this.signed_in(&headers, DEVICES).await?;
     signed_in.check_form(&headers, &form.csrf)?;
     let device = DeviceId::new(form.id);
     if this.store.revoke(signed_in.did(), &device).await? {
         tracing::info!(target: AUDIT, event = "device_revoked", did = %signed_in.did(), device = %device);
     }
-    Ok(see_other("/auth/devices"))
+    Ok(see_other(DEVICES))
 }
 
 #[cfg(test)]

@@ -30,6 +30,9 @@ pub use memory::MemoryDeviceStore;
 pub use sign_in::DeviceSignIn;
 pub use store::{Device, DeviceId, DeviceRequest, DeviceStore, Kept, Polled};
 
+/// The page on which people see their devices and revoke them.
+pub const DEVICES: &str = "/auth/devices";
+
 pub(crate) use code::DeviceSecret;
 pub(crate) use sign_in::IDENTITY_TOKEN_USER;
 #[cfg(feature = "sqlite")]

@@ -10,7 +10,7 @@ use url::Url;
 use super::WebSignIn;
 use super::pages::SignInPage;
 use super::problem::Problem;
-use crate::browser::{ReturnTo, Secret};
+use crate::browser::{LOGIN, ReturnTo, Secret};
 use crate::clock::whole_seconds;
 use crate::oauth::{Ask, Pending};
 use crate::pages::{self, Forms};
@@ -124,7 +124,7 @@ impl WebSignIn {
         if !registration.is_loopback() || used.host_str() != Some("localhost") {
             return None;
         }
-        let mut url = registration.base().join("/auth/oauth/login").ok()?;
+        let mut url = registration.base().join(LOGIN).ok()?;
         url.query_pairs_mut().append_pair("handle", &login.handle).append_pair("return_to", &login.return_to);
         Some(url.into())
     }

@@ -25,11 +25,14 @@ use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
 use tokio::sync::Semaphore;
 
-use crate::browser::{BrowserStore, Browsers, Cookie};
+use crate::browser::{BrowserStore, Browsers, Cookie, LOGIN};
 use crate::clock::Clock;
 use crate::oauth::{CALLBACK, JWKS, METADATA};
 use crate::pds_session::{AccountSessions, Attempts};
 use crate::peer::TrustedProxies;
+
+/// Where a session is ended, by POST.
+pub const LOGOUT: &str = "/auth/logout";
 
 /// Sign-ins that are being begun at the same time: each one makes this machine ask strangers' servers.
 const CONCURRENT: usize = 256;
@@ -83,11 +86,11 @@ impl WebSignIn {
     /// The routes.
     pub fn router(self) -> Router {
         let mut router = Router::new()
-            .route("/auth/oauth/login", get(begin::begin))
+            .route(LOGIN, get(begin::begin))
             .route("/auth/oauth/authorize", get(begin::begin))
             .route(CALLBACK, get(callback::callback))
             .route("/auth/account", get(sign_out::account))
-            .route("/auth/logout", post(sign_out::sign_out))
+            .route(LOGOUT, post(sign_out::sign_out))
             .route("/auth/style.css", get(crate::pages::style))
             .route(JWKS, get(registry::jwks));
         for path in METADATA {

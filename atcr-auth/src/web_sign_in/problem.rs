@@ -5,7 +5,7 @@ use axum::response::Response;
 use http::StatusCode;
 use http::header::RETRY_AFTER;
 
-use crate::browser::ForeignForm;
+use crate::browser::{ForeignForm, LOGIN};
 use crate::oauth::OAuthError;
 use crate::pages::{self, Forms};
 use crate::pds_session::{SessionError, SessionStoreError};
@@ -100,11 +100,7 @@ impl Problem {
             tracing::info!(error = %self, "a sign-in failed");
             self.to_string()
         };
-        let page = pages::Problem {
-            title: "You are not signed in",
-            message: &message,
-            again: Some("/auth/oauth/login"),
-        };
+        let page = pages::Problem { title: "You are not signed in", message: &message, again: Some(LOGIN) };
         let mut response = pages::show(status, &page, Forms::Here);
         if let Some(wait) = wait {
             response.headers_mut().insert(RETRY_AFTER, wait.as_secs().max(1).into());

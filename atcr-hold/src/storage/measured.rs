@@ -5,34 +5,32 @@ use atcr_core::Source;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 
-use super::PartBody;
-
-/// The body of a part that ends with an error when it has another size than was said.
-pub(super) struct Measured<'b, 'a> {
-    body: &'b mut PartBody<'a>,
+/// Bytes that end with an error when there are more or fewer of them than was said.
+pub(super) struct Measured<S> {
+    bytes: S,
     left: Option<u64>,
 }
 
 #[derive(Debug, thiserror::Error)]
 enum WrongSize {
-    #[error("the part has more bytes than was said")]
+    #[error("there are more bytes than was said")]
     Longer,
-    #[error("the part ended {0} bytes early")]
+    #[error("{0} bytes are missing at the end")]
     Shorter(u64),
 }
 
-impl<'b, 'a> Measured<'b, 'a> {
+impl<S> Measured<S> {
     /// Expects `size` bytes, where that is known.
-    pub(super) fn new(size: Option<u64>, body: &'b mut PartBody<'a>) -> Self {
-        Self { body, left: size }
+    pub(super) fn new(size: Option<u64>, bytes: S) -> Self {
+        Self { bytes, left: size }
     }
 }
 
-impl Stream for Measured<'_, '_> {
+impl<S: Stream<Item = Result<Bytes, Source>> + Unpin> Stream for Measured<S> {
     type Item = Result<Bytes, Source>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let next = self.body.poll_next_unpin(cx);
+        let next = self.bytes.poll_next_unpin(cx);
         let Some(left) = &mut self.left else { return next };
         match &next {
             Poll::Ready(Some(Ok(piece))) => match left.checked_sub(piece.len() as u64) {

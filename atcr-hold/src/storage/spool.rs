@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use tempfile::NamedTempFile;
 
-use super::{Measured, StorageError};
+use super::{Measured, PartBody, StorageError};
 
 /// A part of at most this size is kept in memory, where it can be sent again when the storage fails.
 const IN_MEMORY: usize = 256 * 1024;
@@ -24,7 +24,7 @@ pub(super) struct Beginning {
 }
 
 impl Beginning {
-    pub(super) async fn of(body: &mut Measured<'_, '_>) -> Result<Self, StorageError> {
+    pub(super) async fn of(body: &mut Measured<&mut PartBody<'_>>) -> Result<Self, StorageError> {
         let mut begun = Self { pieces: Vec::new(), size: 0, ended: false };
         while begun.size < IN_MEMORY {
             let Some(piece) = body.next().await else {
@@ -51,7 +51,7 @@ impl Beginning {
 pub(super) async fn gather(
     folder: &Path,
     begun: Beginning,
-    body: &mut Measured<'_, '_>,
+    body: &mut Measured<&mut PartBody<'_>>,
     limit: u64,
 ) -> Result<(NamedTempFile, u64), StorageError> {
     let folder = folder.to_owned();

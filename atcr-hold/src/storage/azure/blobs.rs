@@ -3,14 +3,14 @@ use std::time::Duration;
 use atcr_core::Source;
 use atcr_core::blob_store::ByteStream;
 use atcr_core::oci::ByteRange;
-use futures_util::{StreamExt as _, stream};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, IF_NONE_MATCH, RANGE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use reqwest::Response;
 use serde::Deserialize;
 
 use super::super::bucket::{Counter, DISTRIBUTION, UPLOADED, UploadName};
-use super::super::{Layout, ObjectKey, StorageError, Usage};
+use super::super::{Layout, Measured, ObjectKey, StorageError, Usage};
 use super::AzureStorage;
 use super::client::AzureFailure;
 use super::sas::Right;
@@ -209,17 +209,8 @@ impl AzureStorage {
                 source: "the storage did not answer the range that was asked for".into(),
             });
         }
-        let pieces = stream::try_unfold((object, range.len()), |(mut body, left)| async move {
-            match body.chunk().await.map_err(|error| Source::from(error.without_url()))? {
-                Some(piece) => {
-                    let left = left.checked_sub(piece.len() as u64).ok_or("the object has become longer")?;
-                    Ok(Some((piece, (body, left))))
-                }
-                None if left == 0 => Ok(None),
-                None => Err("the storage ended the object early".into()),
-            }
-        });
-        Ok(pieces.boxed())
+        let pieces = object.bytes_stream().map_err(|error| Source::from(error.without_url()));
+        Ok(Measured::new(Some(range.len()), pieces.boxed()).boxed())
     }
 
     pub(super) async fn remove(&self, key: &ObjectKey) -> Result<(), StorageError> {

@@ -103,7 +103,7 @@ impl AzureStorage {
         url: &Url,
         size: u64,
         begun: Beginning,
-        body: &mut Measured<'_, '_>,
+        body: &mut Measured<&mut PartBody<'_>>,
     ) -> Result<Result<Response, AzureFailure>, StorageError> {
         let (sender, mut receiver) = mpsc::channel::<Bytes>(PIECES);
         let rest = stream::poll_fn(move |cx| receiver.poll_recv(cx));
@@ -125,7 +125,10 @@ fn silence() -> AzureFailure {
     AzureFailure::Unreached("the storage has all bytes of a part and does not answer".to_owned())
 }
 
-async fn pour(body: &mut Measured<'_, '_>, sender: mpsc::Sender<Bytes>) -> Result<(), StorageError> {
+async fn pour(
+    body: &mut Measured<&mut PartBody<'_>>,
+    sender: mpsc::Sender<Bytes>,
+) -> Result<(), StorageError> {
     while let Some(piece) = body.next().await {
         if sender.send(piece.map_err(StorageError::Body)?).await.is_err() {
             // The request has come to its end; what it says counts.

@@ -1,9 +1,10 @@
+use atcr_core::Source;
 use atcr_core::blob_store::ByteStream;
 use atcr_core::oci::ByteRange;
 use futures_util::{StreamExt as _, stream};
 
 use super::super::bucket::{Counter, DISTRIBUTION, UPLOADED, UploadName};
-use super::super::{ObjectKey, StorageError, Usage};
+use super::super::{Measured, ObjectKey, StorageError, Usage};
 use super::error::S3Failure;
 use super::{S3Storage, size};
 
@@ -36,17 +37,11 @@ impl S3Storage {
                 source: "the storage did not answer the range that was asked for".into(),
             });
         }
-        let pieces = stream::try_unfold((object.body, range.len()), |(mut body, left)| async move {
-            match body.try_next().await? {
-                Some(piece) => {
-                    let left = left.checked_sub(piece.len() as u64).ok_or("the object has become longer")?;
-                    Ok(Some((piece, (body, left))))
-                }
-                None if left == 0 => Ok(None),
-                None => Err("the storage ended the object early".into()),
-            }
+        let pieces = stream::try_unfold(object.body, |mut body| async move {
+            let piece = body.try_next().await.map_err(Source::from)?;
+            Ok(piece.map(|piece| (piece, body)))
         });
-        Ok(pieces.boxed())
+        Ok(Measured::new(Some(range.len()), pieces.boxed()).boxed())
     }
 
     pub(super) async fn remove(&self, key: &ObjectKey) -> Result<(), StorageError> {

@@ -84,7 +84,7 @@ async fn pass_on(
     request: UploadPartFluentBuilder,
     size: u64,
     begun: Beginning,
-    body: &mut Measured<'_, '_>,
+    body: &mut Measured<&mut PartBody<'_>>,
 ) -> Result<Result<String, S3Failure>, StorageError> {
     let (sender, mut receiver) = mpsc::channel::<Bytes>(PIECES);
     let rest = stream::poll_fn(move |cx| receiver.poll_recv(cx));
@@ -114,7 +114,10 @@ async fn pass_on(
     Ok(sent.map(|sent| bare(sent.e_tag().unwrap_or_default()).to_owned()).map_err(S3Failure::from))
 }
 
-async fn pour(body: &mut Measured<'_, '_>, sender: mpsc::Sender<Bytes>) -> Result<(), StorageError> {
+async fn pour(
+    body: &mut Measured<&mut PartBody<'_>>,
+    sender: mpsc::Sender<Bytes>,
+) -> Result<(), StorageError> {
     while let Some(piece) = body.next().await {
         if sender.send(piece.map_err(StorageError::Body)?).await.is_err() {
             // The request has come to its end; what it says counts.
