@@ -44,9 +44,21 @@ impl Blob {
         u32::try_from(self.size.div_ceil(self.part_size)).unwrap()
     }
 
+    fn part_length(&self, number: u32) -> u64 {
+        self.part_size.min(self.size - u64::from(number - 1) * self.part_size)
+    }
+
+    /// The parts in groups of one length: the first one's number, and how many there are.
+    fn groups(&self, most: u32) -> Vec<(u32, u32)> {
+        let full = u32::try_from(self.size / self.part_size).unwrap();
+        let mut groups: Vec<(u32, u32)> =
+            (1..=full).step_by(most as usize).map(|first| (first, most.min(full + 1 - first))).collect();
+        groups.extend((full < self.parts()).then_some((full + 1, 1)));
+        groups
+    }
+
     fn part(&self, number: u32) -> Bytes {
-        let length = self.part_size.min(self.size - u64::from(number - 1) * self.part_size);
-        let mut bytes = self.pattern[..usize::try_from(length).unwrap()].to_vec();
+        let mut bytes = self.pattern[..usize::try_from(self.part_length(number)).unwrap()].to_vec();
         bytes[..8].copy_from_slice(&self.seed.to_le_bytes());
         bytes[8..12].copy_from_slice(&number.to_le_bytes());
         bytes.into()
@@ -66,6 +78,7 @@ pub(crate) struct Client<'a> {
     owner: Did,
     audience: String,
     parallel: usize,
+    batch: u32,
     progress: ProgressBar,
     /// Bytes of requests to the hold and of its answers.
     pub(crate) traffic: AtomicU64,
@@ -76,13 +89,13 @@ fn size(headers: &HeaderMap) -> u64 {
 }
 
 impl<'a> Client<'a> {
-    pub(crate) fn new(hold: &'a Process, parallel: usize, progress: ProgressBar) -> Self {
+    pub(crate) fn new(hold: &'a Process, parallel: usize, batch: u32, progress: ProgressBar) -> Self {
         let mut policy = EgressPolicy::development();
         policy.total_timeout = Duration::from_secs(600);
         let egress = Egress::new(policy).unwrap();
         let audience = format!("did:web:127.0.0.1%3A{}", hold.url.port().unwrap());
         let owner = OWNER.parse().unwrap();
-        Self { hold, egress, owner, audience, parallel, progress, traffic: AtomicU64::new(0) }
+        Self { hold, egress, owner, audience, parallel, batch, progress, traffic: AtomicU64::new(0) }
     }
 
     async fn call(&self, method: &str, input: Value) -> Value {
@@ -138,24 +151,33 @@ impl<'a> Client<'a> {
     pub(crate) async fn upload(&self, blob: &Blob) -> Took {
         let began = Instant::now();
         let input = json!({ "digest": blob.digest, "size": blob.size });
-        let upload = self.call("io.atcr.hold.initiateUpload", input).await["uploadId"].clone();
-        let part = |number: u32| {
-            let upload = upload.clone();
-            async move {
-                let bytes = blob.part(number);
-                let input = json!({ "uploadId": upload, "partNumber": number, "size": bytes.len() });
-                let target = self.call("io.atcr.hold.getPartUploadUrl", input).await;
-                let headers = target["headers"].as_object().into_iter().flatten().map(|(name, value)| {
-                    let name: HeaderName = name.parse().unwrap();
-                    (name, value.as_str().unwrap().parse::<HeaderValue>().unwrap())
-                });
-                let url = target["url"].as_str().unwrap().parse().unwrap();
-                let etag = self.put(Method::PUT, url, headers.collect(), bytes).await;
-                (number, etag)
+        let begun = self.call("io.atcr.hold.initiateUpload", input).await;
+        let (upload, capabilities) = (&begun["uploadId"], begun["capabilities"].as_array());
+        let is_asked_together = capabilities.is_some_and(|all| all.iter().any(|one| one == "parts:batch"));
+        let groups = blob.groups(if is_asked_together { self.batch } else { 1 });
+        let addresses = stream::iter(groups).then(|(first, count)| async move {
+            let size = blob.part_length(first);
+            let mut input = json!({ "uploadId": upload, "partNumber": first, "size": size });
+            if count > 1 {
+                input["count"] = count.into();
             }
+            let mut target = self.call("io.atcr.hold.getPartUploadUrl", input).await;
+            let following = target["following"].take();
+            let following = following.as_array().cloned().unwrap_or_default();
+            assert_eq!(1 + following.len(), count as usize);
+            stream::iter((first..).zip(std::iter::once(target).chain(following)))
+        });
+        let part = |(number, target): (u32, Value)| async move {
+            let headers = target["headers"].as_object().into_iter().flatten().map(|(name, value)| {
+                let name: HeaderName = name.parse().unwrap();
+                (name, value.as_str().unwrap().parse::<HeaderValue>().unwrap())
+            });
+            let url = target["url"].as_str().unwrap().parse().unwrap();
+            let etag = self.put(Method::PUT, url, headers.collect(), blob.part(number)).await;
+            (number, etag)
         };
         let mut parts: Vec<(u32, String)> =
-            stream::iter(1..=blob.parts()).map(part).buffer_unordered(self.parallel).collect().await;
+            addresses.flatten().map(part).buffer_unordered(self.parallel).collect().await;
         parts.sort_unstable();
         let parts: Vec<Value> =
             parts.into_iter().map(|(number, etag)| json!({ "partNumber": number, "etag": etag })).collect();

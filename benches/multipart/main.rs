@@ -41,6 +41,10 @@ struct Options {
     /// How many parts are on their way at a time.
     #[arg(long, default_value_t = 4)]
     parallel: usize,
+    /// How many parts' addresses are asked for in one call, where the hold can do that, as an AppView does. 1 is the
+    /// protocol as it was published.
+    #[arg(long, default_value_t = 8)]
+    batch: u32,
     /// How often each upload is done, by turns; the best one counts.
     #[arg(long, default_value_t = 3)]
     rounds: usize,

@@ -46,7 +46,7 @@ async fn throughput(options: &Options, world: &World, report: &mut Report) {
         None => None,
     };
     let bar = progress(size * rounds * if direct.is_some() { 2 } else { 1 }, "uploading");
-    let client = Client::new(&world.hold, options.parallel, bar.clone());
+    let client = Client::new(&world.hold, options.parallel, options.batch, bar.clone());
     let (mut through, mut past) = (Vec::new(), Vec::new());
     let (mut cpu, mut traffic) = (0.0, 0);
     for round in 0..rounds {
@@ -92,7 +92,7 @@ async fn throughput(options: &Options, world: &World, report: &mut Report) {
 }
 
 async fn redirects(options: &Options, world: &World, report: &mut Report) {
-    let client = Client::new(&world.hold, options.parallel, ProgressBar::hidden());
+    let client = Client::new(&world.hold, options.parallel, options.batch, ProgressBar::hidden());
     let blob = Blob::new(MIB, MIB, 1000);
     client.upload(&blob).await;
     let port = world.hold.url.port().unwrap();
@@ -149,7 +149,7 @@ async fn redirects(options: &Options, world: &World, report: &mut Report) {
 
 async fn commit(options: &Options, world: &World, report: &mut Report) {
     let bar = progress((options.large + 5 * 5) * MIB, "committing");
-    let client = Client::new(&world.hold, options.parallel, bar.clone());
+    let client = Client::new(&world.hold, options.parallel, options.batch, bar.clone());
     let mut small = Vec::new();
     for seed in 2000..2005 {
         small.push(client.upload(&Blob::new(5 * MIB, options.part_size * MIB, seed)).await.commit);
@@ -165,7 +165,7 @@ async fn commit(options: &Options, world: &World, report: &mut Report) {
 async fn memory(options: &Options, world: &World, report: &mut Report) {
     let blob_size = 16 * MIB;
     let bar = progress(options.uploads as u64 * blob_size, "uploading at once");
-    let client = Client::new(&world.hold, 2, bar.clone());
+    let client = Client::new(&world.hold, 2, options.batch, bar.clone());
     world.hold.forget_peak();
     let before = world.hold.memory("VmRSS:");
     stream::iter(0..options.uploads as u64)

@@ -33,7 +33,7 @@ const CODE_KIND: &str = "device code";
 /// Codes that an account may get wrong within five minutes: it would be guessing at other people's devices.
 const WRONG_CODES: usize = 10;
 /// So many devices may an account have.
-const DEVICES: usize = 100;
+const MOST_DEVICES: usize = 100;
 
 /// The routes of the device flow. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -275,7 +275,7 @@ impl IntoResponse for Problem {
             ),
             Self::TooManyDevices => (
                 StatusCode::CONFLICT,
-                format!("Your account has {DEVICES} devices, which is all it can have. Revoke those that you no longer use first."),
+                format!("Your account has {MOST_DEVICES} devices, which is all it can have. Revoke those that you no longer use first."),
             ),
             Self::Store(error) => {
                 tracing::error!(%error, "a page about devices cannot be shown");
@@ -359,7 +359,7 @@ async fn decide(
     let code = UserCode::parse(&form.user_code).ok_or(Problem::Gone)?;
     // Whatever is not a yes is a no.
     let allowed = form.answer == "allow";
-    if allowed && this.store.devices(signed_in.did()).await?.len() >= DEVICES {
+    if allowed && this.store.devices(signed_in.did()).await?.len() >= MOST_DEVICES {
         return Err(Problem::TooManyDevices);
     }
     let account = allowed.then(|| (signed_in.did(), signed_in.handle()));

@@ -14,12 +14,6 @@ use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::named;
 
-/// The bytes of a block of a body that is received alone. Each block wakes a thread, which costs more than the write.
-const LARGEST_BLOCK: usize = 1024 * 1024;
-/// The bytes of a block of a body that is received among many others.
-const SMALLEST_BLOCK: usize = 128 * 1024;
-/// What the blocks of all bodies take, until there are so many bodies that each has the smallest blocks.
-const MEMORY_BYTES: usize = 8 * 1024 * 1024;
 /// What a direct write is aligned to, in the file and in memory: a multiple of every disk's sector.
 const ALIGNMENT: usize = 4096;
 /// The bytes that one write through the page cache should have at most. Larger ones make it take huge pages one by one,
@@ -151,8 +145,8 @@ fn set_direct(_: &File, direct: bool) -> io::Result<bool> {
 }
 
 /// The memory of all bodies that are received at once by one store. A body has two blocks at most: one that is filled
-/// and one that is being written. They are of 1 MiB for the first four bodies, and smaller for those that come
-/// meanwhile, down to 128 KiB: a hundred bodies at once take 37 MiB.
+/// and one that is being written. They are of 1 MiB for the first four bodies, as each block wakes a thread, which costs
+/// more than the write; and smaller for those that come meanwhile, down to 64 KiB: a hundred bodies at once take 33 MiB.
 #[derive(Debug, Clone, Default)]
 pub struct Blocks {
     bodies: Arc<AtomicUsize>,
@@ -161,8 +155,14 @@ pub struct Blocks {
 impl Blocks {
     fn lend(&self) -> Loan {
         let bodies = self.bodies.fetch_add(1, Ordering::Relaxed) + 1;
-        let share = MEMORY_BYTES / (2 * bodies.next_power_of_two());
-        Loan { bodies: Arc::clone(&self.bodies), block_bytes: share.clamp(SMALLEST_BLOCK, LARGEST_BLOCK) }
+        let block_kib = match bodies {
+            0..=4 => 1024,
+            5..=8 => 512,
+            9..=16 => 256,
+            17..=64 => 128,
+            _ => 64,
+        };
+        Loan { bodies: Arc::clone(&self.bodies), block_bytes: block_kib * 1024 }
     }
 }
 
@@ -319,6 +319,8 @@ mod tests {
 
     use super::*;
 
+    const LARGEST_BLOCK: usize = 1024 * 1024;
+
     struct Sink(Output, Option<mpsc::Sender<()>>);
 
     impl AsMut<Output> for Sink {
@@ -356,7 +358,7 @@ mod tests {
         #[test]
         fn a_file_goes_on_with_the_bytes_of_the_body(
             before in prop_oneof![Just(0_usize), Just(ALIGNMENT), 0..20_000_usize],
-            size in prop_oneof![Just(SMALLEST_BLOCK), Just(2 * LARGEST_BLOCK), 0..3 * LARGEST_BLOCK],
+            size in prop_oneof![Just(64 * 1024), Just(2 * LARGEST_BLOCK), 0..3 * LARGEST_BLOCK],
             piece in prop_oneof![1000..100_000_usize, Just(1 << 20)],
             others in 0..80_usize,
             mode in prop_oneof![Just(Mode::Cached), Just(Mode::OnlyCached)],
@@ -383,9 +385,9 @@ mod tests {
         let blocks = Blocks::default();
         let loans: Vec<_> = (0..100).map(|_| blocks.lend()).collect();
         assert_eq!(loans[0].block_bytes, LARGEST_BLOCK);
-        assert_eq!(loans[99].block_bytes, SMALLEST_BLOCK);
+        assert_eq!(loans[99].block_bytes, 64 * 1024);
         let memory: usize = loans.iter().map(|loan| 2 * loan.block_bytes).sum();
-        assert_eq!(memory, 37 * 1024 * 1024);
+        assert_eq!(memory, 65 * 512 * 1024);
         drop(loans);
         assert_eq!(blocks.lend().block_bytes, LARGEST_BLOCK);
     }
