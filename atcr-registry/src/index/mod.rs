@@ -25,6 +25,7 @@
 //! | a repository | [`Index::repository`], [`Index::tags_by_date`], [`Index::manifests`], [`Index::history`], [`Index::has_starred`] |
 //! | a manifest | [`Index::manifest`], [`Index::layers`], [`Index::children`], [`Index::referrers`], [`Index::tags_of`], [`Index::scans`] |
 //! | settings | [`Index::profile`], [`Index::holds_for`], [`Index::captain`], [`Index::crew`] |
+//! | what has just happened | [`Index::moves_since`], [`Index::scans_since`] |
 //!
 //! Accounts that are deactivated, suspended or taken down are in none of the answers. Texts are those of strangers: at
 //! most as long as their lexicon allows, and not to be shown as HTML.
@@ -60,8 +61,8 @@ pub use lookup::{Account, Lookup, StoredManifest};
 pub use page::{Listed, PageRequest};
 pub use progress::{Progress, SourceState};
 pub use query::{
-    Captain, Child, CrewMember, HoldChoice, HoldRelation, Layer, ManifestEntry, Profile, RepositoryEntry,
-    Scan, TagEntry, TagMove,
+    Captain, Child, CrewMember, HoldChoice, HoldRelation, Layer, ManifestEntry, Profile, RecentMove,
+    RecentScan, RepositoryEntry, Scan, TagEntry, TagMove,
 };
 pub use reading::Reading;
 

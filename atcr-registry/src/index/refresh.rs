@@ -15,14 +15,14 @@ impl Writing {
     pub(super) async fn tag_history(&mut self, at: i64, rev: i64) -> Result<(), IndexError> {
         for (repository, tag) in std::mem::take(&mut self.moved) {
             let Some((repo, name)) = self.names.get(&repository).cloned() else { continue };
-            let now: Option<(Option<Vec<u8>>,)> = first!(
+            let now: Option<(Option<Vec<u8>>, i64)> = first!(
                 &mut *self.tx,
-                "SELECT digest FROM tags WHERE repository = $1 AND tag = $2 \
+                "SELECT digest, updated_at FROM tags WHERE repository = $1 AND tag = $2 \
                  ORDER BY usual DESC, updated_at DESC, rkey LIMIT 1",
                 repository,
                 tag.as_str()
             );
-            let now = now.and_then(|(digest,)| digest);
+            let (now, written_at) = now.unwrap_or_default();
             let last: Option<(Option<Vec<u8>>,)> = first!(
                 &mut *self.tx,
                 "SELECT digest FROM tag_history WHERE repo = $1 AND repository = $2 AND tag = $3 \
@@ -36,13 +36,15 @@ impl Writing {
             }
             run!(
                 self.tx,
-                "INSERT INTO tag_history (repo, repository, tag, digest, rev, at) VALUES ($1, $2, $3, $4, $5, $6)",
+                "INSERT INTO tag_history (repo, repository, tag, digest, rev, at, written_at) \
+                 VALUES ($1, $2, $3, $4, $5, $6, $7)",
                 repo,
                 name.as_str(),
                 tag.as_str(),
                 now,
                 rev,
-                at
+                at,
+                written_at
             );
         }
         Ok(())

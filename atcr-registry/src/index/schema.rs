@@ -10,7 +10,7 @@ use super::IndexError;
 use super::database::{Database, Dialect, first, run};
 
 /// Each brings the schema from its place in the list to the next one. Never change one that was released.
-const MIGRATIONS: [&str; 1] = [FIRST];
+const MIGRATIONS: [&str; 2] = [FIRST, EVENTS];
 
 const FIRST: &str = "
 CREATE TABLE repos (
@@ -183,6 +183,13 @@ CREATE TABLE cursors (
 );
 
 CREATE TABLE leases (name {text} NOT NULL PRIMARY KEY, holder {text} NOT NULL, expires_at BIGINT NOT NULL);
+";
+
+/// What tells a push from a tag that was found: when its record says that it was written; 0 where nobody knows.
+const EVENTS: &str = "
+ALTER TABLE tag_history ADD COLUMN written_at BIGINT NOT NULL DEFAULT 0;
+CREATE INDEX tag_history_rev ON tag_history (repo, rev, id);
+CREATE INDEX scans_owner ON scans (owner, scanned_at);
 ";
 
 /// The tables that records are kept in, all under `repo` and `rkey`.
