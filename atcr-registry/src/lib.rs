@@ -44,7 +44,7 @@
 //! |---|---|---|
 //! | `atproto` | yes | the module `atproto`: manifests as records in PDSs, blobs in holds |
 //! | `index` | no | the modules `index` and `ingest`: what the network's repos hold, in SQLite or PostgreSQL |
-//! | `web` | no | the module `web`: the pages, and the same as JSON |
+//! | `web` | no | the modules `web`, the pages and the same as JSON, and `webhooks` |
 //!
 //! [`ManifestStore`]: atcr_core::ManifestStore
 //! [`BlobStore`]: atcr_core::BlobStore
@@ -63,6 +63,8 @@ mod running;
 mod server;
 #[cfg(feature = "web")]
 pub mod web;
+#[cfg(feature = "web")]
+pub mod webhooks;
 
 pub use limits::{Limits, Sparse};
 pub use oci::session::SessionKey;

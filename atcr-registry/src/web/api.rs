@@ -22,6 +22,7 @@ use super::path;
 use super::repository::kind;
 use super::ui::WebUi;
 use super::visitors::Person;
+use super::webhooks;
 use crate::index::{Account, Listed, ManifestEntry, PageRequest, RepositoryEntry, TagEntry, TagMove};
 
 pub(super) fn router() -> Router<WebUi> {
@@ -40,10 +41,11 @@ pub(super) fn router() -> Router<WebUi> {
         .route("/manifest", get(manifest).delete(delete_manifest))
         .route("/settings", get(settings).put(write_settings))
         .route("/records", delete(delete_records))
+        .merge(webhooks::api())
 }
 
 /// A failure, as JSON.
-struct ApiError(PageError);
+pub(super) struct ApiError(PageError);
 
 impl<E: Into<PageError>> From<E> for ApiError {
     fn from(error: E) -> Self {
@@ -58,7 +60,7 @@ impl IntoResponse for ApiError {
     }
 }
 
-type Cached<T> = ([(http::HeaderName, &'static str); 1], Json<T>);
+pub(super) type Cached<T> = ([(http::HeaderName, &'static str); 1], Json<T>);
 type Answer<T> = Result<Cached<T>, ApiError>;
 
 fn answer<T>(body: T) -> Cached<T> {
@@ -356,7 +358,7 @@ struct Acting {
 
 /// Whoever is signed in, for a change that a page of this registry asks for, or a program that has its cookie. Browsers
 /// send no PUT and no DELETE for another site, as nothing here permits that.
-async fn person(ui: &WebUi, headers: &HeaderMap) -> Result<Person, PageError> {
+pub(super) async fn person(ui: &WebUi, headers: &HeaderMap) -> Result<Person, PageError> {
     ui.check_origin(headers)?;
     ui.person(headers, "/").await
 }
@@ -375,10 +377,10 @@ impl Acting {
     }
 }
 
-type Done = Result<Cached<serde_json::Value>, ApiError>;
+pub(super) type Done = Result<Cached<serde_json::Value>, ApiError>;
 
 /// The answer to a change, and with what is somebody's own: nobody keeps it.
-fn done(body: serde_json::Value) -> Cached<serde_json::Value> {
+pub(super) fn done(body: serde_json::Value) -> Cached<serde_json::Value> {
     ([(CACHE_CONTROL, "private, no-store")], Json(body))
 }
 

@@ -6,6 +6,7 @@ use http::header::{HeaderValue, LOCATION};
 
 use super::page::{Visitor, html};
 use crate::index::IndexError;
+use crate::webhooks::WebhookError;
 
 /// Why there is no page.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +40,18 @@ pub(super) enum PageError {
     Store(#[from] StoreError),
     #[error("the page could not be made: {0}")]
     Template(#[from] askama::Error),
+}
+
+impl From<WebhookError> for PageError {
+    fn from(error: WebhookError) -> Self {
+        match error {
+            WebhookError::NotFound => Self::NotFound("You have no such webhook.".to_owned()),
+            WebhookError::TooMany(_) | WebhookError::TooSoon => Self::Conflict(error.to_string()),
+            WebhookError::Index(error) => error.into(),
+            WebhookError::Store(_) => Self::Store(StoreError::internal(error)),
+            error => Self::Invalid(error.to_string()),
+        }
+    }
 }
 
 impl From<IndexError> for PageError {

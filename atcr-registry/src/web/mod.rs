@@ -27,6 +27,7 @@
 //! | `/actions/delete-tag`, `/actions/move-tag` | removes a tag; points it at another manifest of the repository |
 //! | `/actions/delete-manifest` | removes a manifest, with its tags if told so |
 //! | `/settings`, `/settings/delete` | writes the profile; removes all records |
+//! | `/settings/webhooks`, `…/test`, `…/delete` | adds a webhook; tries it; removes it |
 //!
 //! Below `/api/v1/` is the same as JSON, for the same cookie; `/api/v1/openapi.json` describes it.
 
@@ -53,6 +54,7 @@ mod search;
 mod settings;
 mod ui;
 mod visitors;
+mod webhooks;
 mod words;
 
 pub use ui::WebUi;

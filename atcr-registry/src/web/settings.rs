@@ -12,6 +12,7 @@ use super::client::cookie;
 use super::error::{PageError, see_other};
 use super::page::{Visitor, html};
 use super::ui::WebUi;
+use super::webhooks;
 use crate::index::{HoldRelation, Profile};
 
 /// The clients that a profile can name, in the order of the list.
@@ -27,6 +28,7 @@ struct Settings {
     clients: Vec<(&'static str, bool)>,
     auto_remove_untagged: bool,
     devices: Option<String>,
+    webhooks: Option<Vec<webhooks::Row>>,
     export: Option<String>,
 }
 
@@ -56,6 +58,7 @@ pub(super) async fn show(
     let client = client.unwrap_or_else(|| CLIENTS[0].to_owned());
     let account = ui.index().account(&person.did).await?;
     let page = Settings {
+        webhooks: webhooks::rows(&ui, &person).await?,
         visitor,
         saved: ask.saved.is_some(),
         export: account.and_then(|account| export(account.pds.as_deref()?, &person.did)),

@@ -16,9 +16,10 @@ use super::page::Visitor;
 use super::visitors::{Content, Person, Visitors};
 use super::{
     api, assets, avatar, edit, feed, forms, home, install, live, manifest, owner, repository, search,
-    settings,
+    settings, webhooks,
 };
 use crate::index::Index;
+use crate::webhooks::Webhooks;
 
 /// Pages that are open and wait for changes, at most.
 const LISTENERS: usize = 1000;
@@ -36,6 +37,7 @@ struct Inner {
     name: String,
     desk: Option<Desk>,
     content: Option<Arc<dyn Content>>,
+    webhooks: Option<Webhooks>,
     configs: Configs,
     listeners: Arc<Semaphore>,
 }
@@ -57,6 +59,7 @@ impl WebUi {
             name: name.into(),
             desk: None,
             content: None,
+            webhooks: None,
             configs: Configs::default(),
             listeners: Arc::new(Semaphore::new(LISTENERS)),
         }))
@@ -77,6 +80,13 @@ impl WebUi {
         self
     }
 
+    /// People who are signed in have programs told of what is pushed; whoever made the webhooks runs them.
+    #[must_use]
+    pub fn with_webhooks(mut self, webhooks: Webhooks) -> Self {
+        Arc::make_mut(&mut self.0).webhooks = Some(webhooks);
+        self
+    }
+
     /// The routes, for a server's root.
     pub fn router(&self) -> Router {
         Router::new()
@@ -94,6 +104,9 @@ impl WebUi {
             .route("/assets/{name}", get(assets::serve))
             .route("/settings", get(settings::show).post(settings::save))
             .route("/settings/delete", post(settings::delete))
+            .route("/settings/webhooks", post(webhooks::add))
+            .route("/settings/webhooks/test", post(webhooks::test))
+            .route("/settings/webhooks/delete", post(webhooks::delete))
             .route("/actions/star", post(forms::star))
             .route("/actions/delete-tag", post(forms::delete_tag))
             .route("/actions/move-tag", post(forms::move_tag))
@@ -140,6 +153,10 @@ impl WebUi {
 
     pub(super) fn content(&self) -> Option<&dyn Content> {
         self.0.content.as_deref()
+    }
+
+    pub(super) fn webhooks(&self) -> Option<&Webhooks> {
+        self.0.webhooks.as_ref()
     }
 
     pub(super) fn configs(&self) -> &Configs {

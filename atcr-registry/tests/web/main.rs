@@ -2,6 +2,8 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod acting;
+mod hook_pages;
+mod hooks;
 mod pages;
 mod people;
 mod world;

@@ -3,16 +3,20 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use atcr_auth::pds_session::SealingKey;
+use atcr_core::egress::{Egress, EgressPolicy};
 use atcr_core::oci::{Digest, Manifest, MediaType, RepositoryName};
 use atcr_core::records::{ManifestRecord, manifest_rkey, page_rkey, star_rkey, tag_rkey};
 use atcr_core::syntax::{Did, RecordKey, Tid};
 use atcr_registry::index::{Collection, Event, IdentityChange, Index, RecordOp, RepoCommit, Since};
 use atcr_registry::web::WebUi;
+use atcr_registry::webhooks::{WebhookOptions, Webhooks};
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use tower::ServiceExt as _;
 
 use crate::people::{Bytestore, People};
@@ -123,6 +127,7 @@ pub(crate) struct World {
     pub(crate) index: Index,
     pub(crate) people: Arc<People>,
     router: Router,
+    _folder: TempDir,
 }
 
 /// An answer.
@@ -173,11 +178,17 @@ impl World {
         let base = "https://registry.example".parse().unwrap();
         let people = Arc::new(People::new(index.clone(), [(page_rkey(&repository), page)]));
         let content = Bytestore(BTreeMap::from([(Digest::sha256(&config()), config())]));
+        let folder = tempfile::tempdir().unwrap();
+        let (path, key) = (folder.path().join("webhooks.sqlite"), SealingKey::new(&[7; 32]));
+        let egress = Egress::new(EgressPolicy::development()).unwrap();
+        let options = WebhookOptions::default();
+        let webhooks = Webhooks::open(&path, key, index.clone(), egress, &base, options).await.unwrap();
         let router = WebUi::new(index.clone(), &base, "Registry of tests")
             .with_visitors(people.clone(), people.clone())
             .with_content(Arc::new(content))
+            .with_webhooks(webhooks)
             .router();
-        Self { index, people, router }
+        Self { index, people, router, _folder: folder }
     }
 
     /// Sends what a browser of `who` sends, who may be nobody.
