@@ -23,6 +23,7 @@ use atcr_registry::atproto::{BlobDelivery, HoldBlobStore, Network, Welcome, inde
 use atcr_registry::index::{Index, IndexError};
 use atcr_registry::ingest::{Ingest, IngestOptions};
 use atcr_registry::web::WebUi;
+use atcr_registry::webhooks::{WebhookOptions, Webhooks};
 use atcr_registry::{Limits, Registry, SessionKey, Sparse};
 use axum::Router;
 use axum::middleware::from_fn_with_state;
@@ -57,20 +58,28 @@ pub(crate) struct AppView {
     /// Everything that answers under its URL.
     pub(crate) router: Router,
     index: Option<(Index, Ingest)>,
+    webhooks: Option<Webhooks>,
 }
 
 impl AppView {
-    /// Keeps the index current until the order to stop.
+    /// Keeps the index current, and tells of what it takes in, until the order to stop.
     pub(crate) fn keep_current(
         &mut self,
         shutdown: Shutdown,
     ) -> impl Future<Output = Result<(), Error>> + Send + use<> {
-        let index = self.index.take();
+        let (index, webhooks) = (self.index.take(), self.webhooks.take());
         async move {
             // The index stays open for requests that are under way.
             let Some((_, ingest)) = index else { return Ok(()) };
+            let tell = async {
+                match webhooks {
+                    Some(webhooks) => webhooks.run().await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 () = ingest.clone().run() => {}
+                () = tell => {}
                 () = shutdown.ordered() => {}
             }
             ingest.hand_over().await.map_err(Error::start("the index"))
@@ -169,14 +178,17 @@ pub(crate) async fn open(settings: AppViewSettings) -> Result<AppView, Error> {
 
     let delivery = if settings.redirect_blobs { BlobDelivery::Redirect } else { BlobDelivery::Proxy };
     let public_url = base_url.clone();
+    let gate = egress.clone();
     let network = Network { egress, identities: known, sessions, default_hold, delivery, public_url };
-    let mut pages = None;
+    let (mut pages, mut webhooks) = (None, None);
     let (manifests, blobs): (Arc<dyn ManifestStore>, HoldBlobStore) = if let Some((index, ingest)) = &index {
         let (manifests, blobs) = network.indexed_stores(index, ingest);
         let records = manifests.own_records();
         let content = PublicContent::new(index.clone(), &blobs, records.clone());
+        let hooks = open_webhooks(&data_dir, index, gate, &base_url).await?;
+        webhooks = Some(hooks.clone());
         let ui = WebUi::new(index.clone(), &base_url, settings.client_name);
-        pages = Some((ui.with_content(Arc::new(content)), records));
+        pages = Some((ui.with_content(Arc::new(content)).with_webhooks(hooks), records));
         (Arc::new(manifests), blobs)
     } else {
         let (manifests, blobs) = network.stores();
@@ -209,7 +221,20 @@ pub(crate) async fn open(settings: AppViewSettings) -> Result<AppView, Error> {
         router = router.merge(ui.router());
     }
     let router = router.layer(from_fn_with_state(proxies, audit::from_address));
-    Ok(AppView { router, index })
+    Ok(AppView { router, index, webhooks })
+}
+
+/// The webhooks beside the keys, which replicas that share this folder share, too.
+async fn open_webhooks(
+    data_dir: &Path,
+    index: &Index,
+    egress: Egress,
+    base_url: &Url,
+) -> Result<Webhooks, Error> {
+    let key = SealingKey::new(&keys::load_or_create::<32>(&data_dir.join("webhooks.key"))?);
+    let (path, options) = (data_dir.join("webhooks.sqlite"), WebhookOptions::default());
+    let opened = Webhooks::open(&path, key, index.clone(), egress, base_url, options).await;
+    opened.map_err(Error::start("the store of webhooks"))
 }
 
 /// The index that is set, or one beside the keys. Replicas that share this folder and have no other setting do without,
