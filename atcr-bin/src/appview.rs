@@ -20,9 +20,10 @@ use atcr_core::did_resolver::{
 use atcr_core::egress::{Egress, EgressPolicy};
 use atcr_core::syntax::Did;
 use atcr_registry::atproto::{BlobDelivery, HoldBlobStore, Network, Welcome, indexed_identities};
+use atcr_registry::hold_health::{HoldHealth, HoldHealthOptions};
 use atcr_registry::index::{Index, IndexError};
 use atcr_registry::ingest::{Ingest, IngestOptions};
-use atcr_registry::web::WebUi;
+use atcr_registry::web::{Brand, RegistryDomain, WebUi};
 use atcr_registry::webhooks::{WebhookOptions, Webhooks};
 use atcr_registry::{Limits, Registry, SessionKey, Sparse};
 use axum::Router;
@@ -32,13 +33,17 @@ use url::Url;
 use crate::config::{AppViewConfig, ConfigError};
 use crate::serve::{self, Shutdown};
 use crate::visitors::{PublicContent, SignedInVisitors};
-use crate::{Error, audit, keys};
+use crate::{Error, audit, domains, keys};
 
 /// What an AppView is opened with.
 pub(crate) struct AppViewSettings {
     pub(crate) base_url: Url,
     pub(crate) default_hold: Did,
-    pub(crate) client_name: String,
+    pub(crate) brand: Brand,
+    /// The names that it is reached by, beside that of its URL.
+    pub(crate) domains: Vec<RegistryDomain>,
+    /// How holds are asked whether they answer, if they are.
+    pub(crate) health: Option<HoldHealthOptions>,
     pub(crate) data_dir: PathBuf,
     pub(crate) token_seconds: u64,
     pub(crate) plc_url: Url,
@@ -59,6 +64,7 @@ pub(crate) struct AppView {
     pub(crate) router: Router,
     index: Option<(Index, Ingest)>,
     webhooks: Option<Webhooks>,
+    health: Option<HoldHealth>,
 }
 
 impl AppView {
@@ -67,7 +73,7 @@ impl AppView {
         &mut self,
         shutdown: Shutdown,
     ) -> impl Future<Output = Result<(), Error>> + Send + use<> {
-        let (index, webhooks) = (self.index.take(), self.webhooks.take());
+        let (index, webhooks, health) = (self.index.take(), self.webhooks.take(), self.health.take());
         async move {
             // The index stays open for requests that are under way.
             let Some((_, ingest)) = index else { return Ok(()) };
@@ -80,6 +86,7 @@ impl AppView {
             tokio::select! {
                 () = ingest.clone().run() => {}
                 () = tell => {}
+                () = ask_holds(health) => {}
                 () = shutdown.ordered() => {}
             }
             ingest.hand_over().await.map_err(Error::start("the index"))
@@ -89,6 +96,7 @@ impl AppView {
 
 /// Serves a registry until SIGTERM or SIGINT.
 pub async fn run(config: AppViewConfig) -> Result<(), Error> {
+    let brand = config.brand()?;
     let base_url = config.server.base_url.ok_or(ConfigError::Required {
         key: "server.base_url",
         purpose: "the URL that clients reach the registry at",
@@ -108,7 +116,9 @@ pub async fn run(config: AppViewConfig) -> Result<(), Error> {
     let mut appview = open(AppViewSettings {
         base_url,
         default_hold,
-        client_name: config.server.client_name,
+        brand,
+        domains: config.server.registry_domains,
+        health: config.health.into(),
         data_dir: config.auth.data_dir,
         token_seconds: config.auth.token_seconds,
         plc_url: config.identity.plc_directory_url,
@@ -148,7 +158,7 @@ pub(crate) async fn open(settings: AppViewSettings) -> Result<AppView, Error> {
     let sessions = AccountSessions::new(identities.clone(), egress.clone(), store.clone(), Clock::system());
     let welcome = Welcome::new(egress.clone(), identities.clone(), default_hold.clone());
     let mut sessions = sessions.map_err(Error::start("the sessions"))?.on_sign_in(Arc::new(welcome));
-    match ClientRegistration::new(&base_url, &settings.client_name, client_keys(&data_dir)?) {
+    match ClientRegistration::new(&base_url, &settings.brand.name, client_keys(&data_dir)?) {
         Ok(registration) => {
             let client = OAuthClient::new(registration, egress.clone(), Clock::system());
             sessions = sessions.with_oauth(client);
@@ -178,21 +188,32 @@ pub(crate) async fn open(settings: AppViewSettings) -> Result<AppView, Error> {
 
     let delivery = if settings.redirect_blobs { BlobDelivery::Redirect } else { BlobDelivery::Proxy };
     let public_url = base_url.clone();
+    let health = settings.health.zip(index.as_ref()).map(|(options, (index, _))| {
+        let dids = Arc::clone(known.dids());
+        HoldHealth::new(index.clone(), egress.clone(), dids, default_hold.clone(), options)
+    });
     let gate = egress.clone();
     let network = Network { egress, identities: known, sessions, default_hold, delivery, public_url };
+    let domains = settings.domains;
+    let other_names: Vec<String> = domains.iter().map(|domain| domain.host().to_owned()).collect();
     let (mut pages, mut webhooks) = (None, None);
     let (manifests, blobs): (Arc<dyn ManifestStore>, HoldBlobStore) = if let Some((index, ingest)) = &index {
         let (manifests, blobs) = network.indexed_stores(index, ingest);
+        let blobs = blobs.also_called(other_names);
         let records = manifests.own_records();
         let content = PublicContent::new(index.clone(), &blobs, records.clone());
         let hooks = open_webhooks(&data_dir, index, gate, &base_url).await?;
         webhooks = Some(hooks.clone());
-        let ui = WebUi::new(index.clone(), &base_url, settings.client_name);
+        let ui = WebUi::new(index.clone(), &base_url, &settings.brand.name);
+        let mut ui = ui.with_brand(settings.brand).with_domains(domains.clone());
+        if let Some(health) = &health {
+            ui = ui.with_hold_health(health.clone());
+        }
         pages = Some((ui.with_content(Arc::new(content)).with_webhooks(hooks), records));
         (Arc::new(manifests), blobs)
     } else {
         let (manifests, blobs) = network.stores();
-        (Arc::new(manifests), blobs)
+        (Arc::new(manifests), blobs.also_called(other_names))
     };
     let registry = Registry::builder()
         .manifests(Arc::clone(&manifests))
@@ -221,7 +242,16 @@ pub(crate) async fn open(settings: AppViewSettings) -> Result<AppView, Error> {
         router = router.merge(ui.router());
     }
     let router = router.layer(from_fn_with_state(proxies, audit::from_address));
-    Ok(AppView { router, index, webhooks })
+    let router = domains::pages_at_one_place(router, &base_url, domains);
+    Ok(AppView { router, index, webhooks, health })
+}
+
+/// Asks holds whether they answer, without an end.
+async fn ask_holds(health: Option<HoldHealth>) {
+    match health {
+        Some(health) => health.run().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// The webhooks beside the keys, which replicas that share this folder share, too.

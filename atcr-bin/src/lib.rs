@@ -8,6 +8,7 @@ pub mod cli;
 pub mod config;
 pub mod credential_helper;
 pub mod dev;
+mod domains;
 mod error;
 pub mod hold;
 pub mod keys;

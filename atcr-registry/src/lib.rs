@@ -43,7 +43,7 @@
 //! | feature | default | what it adds |
 //! |---|---|---|
 //! | `atproto` | yes | the module `atproto`: manifests as records in PDSs, blobs in holds |
-//! | `index` | no | the modules `index` and `ingest`: what the network's repos hold, in SQLite or PostgreSQL |
+//! | `index` | no | the modules `index`, `ingest` and `hold_health`: what the network's repos hold, in SQLite or PostgreSQL |
 //! | `web` | no | the modules `web`, the pages and the same as JSON, and `webhooks` |
 //!
 //! [`ManifestStore`]: atcr_core::ManifestStore
@@ -52,6 +52,8 @@
 
 #[cfg(feature = "atproto")]
 pub mod atproto;
+#[cfg(feature = "index")]
+pub mod hold_health;
 #[cfg(feature = "index")]
 pub mod index;
 #[cfg(feature = "index")]

@@ -25,7 +25,8 @@ if (live && window.EventSource) {
     setTimeout(async () => {
       waiting = false;
       const answer = await fetch(location.href);
-      if (!answer.ok) return;
+      // What somebody is about to do stays under their hand.
+      if (!answer.ok || live.querySelector("details[open]")) return;
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
       const fresh = page.querySelector("[data-live]");
       if (fresh) live.replaceChildren(...fresh.childNodes);

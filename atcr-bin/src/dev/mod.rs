@@ -19,7 +19,9 @@ use atcr_pds::Clock;
 use atcr_pds::accounts::{EgressDocuments, Pds, PdsConfig};
 use atcr_pds::plc::HttpDirectory;
 use atcr_pds::plc::directory::Directory;
+use atcr_registry::hold_health::HoldHealthOptions;
 use atcr_registry::ingest::{IngestOptions, Source};
+use atcr_registry::web::Brand;
 use atcr_registry::{ConnectionLimits, Limits};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -164,7 +166,9 @@ impl Network {
         let mut appview = appview::open(AppViewSettings {
             base_url: appview_url.clone(),
             default_hold: hold_did.clone(),
-            client_name: "atcr dev".to_owned(),
+            brand: Brand::new("atcr dev"),
+            domains: Vec::new(),
+            health: Some(HoldHealthOptions::default()),
             data_dir: data_dir.join("appview"),
             token_seconds: 300,
             plc_url: plc_url.clone(),

@@ -7,6 +7,7 @@ mod chunks;
 mod cli;
 mod credential_helper;
 mod device_sign_in;
+mod domains;
 mod hold;
 mod index;
 mod outage;

@@ -74,7 +74,7 @@ async fn people_star_edit_move_and_delete_in_their_own_repos() {
     let starred = browser.submit(&html, &at("/actions/star"), &[]).await;
     assert_eq!(location(&starred), page);
     let html = browser.open(&page).await.text().await.unwrap();
-    assert!(html.contains("Unstar") && html.contains("<span>1 stars</span>"), "{html}");
+    assert!(html.contains("Unstar") && html.contains("<span>1 star</span>"), "{html}");
     let stars = records(&dev, &bob.did, "io.atcr.sailor.star").await;
     assert_eq!(stars[0]["subject"], format!("at://{}/io.atcr.repo.page/app", alice.did));
     // What is alice's is not his.

@@ -46,7 +46,8 @@ pub struct HoldBlobStore {
     holds: HoldClient,
     locator: HoldLocator,
     delivery: BlobDelivery,
-    registry: Url,
+    /// The names that clients reach the registry by.
+    names: Vec<String>,
 }
 
 impl HoldBlobStore {
@@ -57,7 +58,15 @@ impl HoldBlobStore {
         delivery: BlobDelivery,
         registry: Url,
     ) -> Self {
-        Self { identities, holds, locator, delivery, registry }
+        let names = registry.host_str().map(str::to_owned).into_iter().collect();
+        Self { identities, holds, locator, delivery, names }
+    }
+
+    /// The same for a registry that has these host names as well.
+    #[must_use]
+    pub fn also_called(mut self, hosts: impl IntoIterator<Item = String>) -> Self {
+        self.names.extend(hosts);
+        self
     }
 
     /// The same blobs, whose bytes come through here and never by a redirect.
@@ -147,7 +156,7 @@ impl BlobStore for HoldBlobStore {
             let response = self.find(access, digest, BlobRequest::Locate).await?;
             let of_hold = response.url().origin();
             if let Some(url) = self.location(response).await?
-                && (url.origin() == of_hold || !takes_the_token_along(&self.registry, &url))
+                && (url.origin() == of_hold || !takes_the_token_along(&self.names, &url))
             {
                 return Ok(BlobContent::Redirect(url));
             }
@@ -320,7 +329,7 @@ impl HoldBlobStore {
         let Some((hold, url)) = self.locator.open_hold(&owned.owner, digest).await else { return Ok(None) };
         let url = self.holds.blob_url(&url, BlobOf { repository: &owned, digest });
         tracing::debug!(%hold, %digest, "sent on to the hold");
-        Ok(if takes_the_token_along(&self.registry, &url) { None } else { Some(url) })
+        Ok(if takes_the_token_along(&self.names, &url) { None } else { Some(url) })
     }
 
     async fn add(
@@ -359,9 +368,10 @@ impl HoldBlobStore {
 /// Whether clients that are redirected from the registry to a URL send the registry's token there: those in Go do,
 /// when its host is the registry's or a subdomain of it (moby#50065). Storages that see a token beside the signature in
 /// the URL refuse both; a hold knows better.
-fn takes_the_token_along(registry: &Url, target: &Url) -> bool {
-    let (Some(registry), Some(target)) = (registry.host_str(), target.host_str()) else { return false };
-    target.strip_suffix(registry).is_some_and(|before| before.is_empty() || before.ends_with('.'))
+fn takes_the_token_along(registry: &[String], target: &Url) -> bool {
+    let Some(target) = target.host_str() else { return false };
+    let below = |name: &String| target.strip_suffix(name.as_str());
+    registry.iter().filter_map(below).any(|before| before.is_empty() || before.ends_with('.'))
 }
 
 fn range_header(range: RangeRequest) -> String {
@@ -392,9 +402,11 @@ mod tests {
     #[test]
     fn the_token_goes_along_to_subdomains_only() {
         let along = |target: &str| {
-            takes_the_token_along(&"https://registry.example/".parse().unwrap(), &target.parse().unwrap())
+            let names = ["registry.example".to_owned(), "other.example".to_owned()];
+            takes_the_token_along(&names, &target.parse().unwrap())
         };
         assert!(along("https://registry.example:9000/bucket/x"));
+        assert!(along("https://s3.other.example/x") && !along("https://s3.another.example/x"));
         assert!(along("https://s3.registry.example/x") && along("https://a.b.REGISTRY.example/x"));
         assert!(!along("https://s3.example/x") && !along("https://notregistry.example/x"));
         assert!(!along("https://example/x") && !along("https://registry.example.org/x"));

@@ -9,6 +9,7 @@ use atcr_core::syntax::{Datetime, Did, RecordKey};
 use atcr_core::{AUDIT, StoreError};
 use serde_json::{Map, Value, json};
 
+use super::avatar::picture_type;
 use super::error::PageError;
 use super::path;
 use super::ui::WebUi;
@@ -31,11 +32,23 @@ pub(super) enum Avatar {
     Set(&'static str, bytes::Bytes),
 }
 
+impl Avatar {
+    /// A picture that somebody sent.
+    pub(super) fn read(bytes: bytes::Bytes) -> Result<Self, PageError> {
+        match picture_type(&bytes) {
+            Some(media_type) => Ok(Self::Set(media_type, bytes)),
+            None => Err(PageError::Invalid("The picture is no PNG, JPEG or WebP.".to_owned())),
+        }
+    }
+}
+
 /// What somebody chooses on the page of settings.
 pub(super) struct Choices {
     pub(super) default_hold: Option<Did>,
     pub(super) auto_remove_untagged: bool,
     pub(super) client: Option<String>,
+    /// One of the registry's names, or none when it is empty; `None` leaves it as it is.
+    pub(super) registry_domain: Option<String>,
 }
 
 fn desk(ui: &WebUi) -> Result<&dyn Visitors, PageError> {
@@ -152,19 +165,18 @@ fn manifests(ui: &WebUi) -> Result<&dyn atcr_core::ManifestStore, PageError> {
     ui.manifests().ok_or_else(|| PageError::NotFound("Nobody can sign in here.".to_owned()))
 }
 
-/// Writes what a repository's page says. What a newer program has put into the record stays.
+/// Writes what a repository's page says: a description that is empty goes, and without one what is there stays. What a newer program has put into the record stays.
 pub(super) async fn write_page(
     ui: &WebUi,
     person: &Person,
     name: &RepositoryName,
-    description: &str,
+    description: Option<&str>,
     avatar: Avatar,
 ) -> Result<(), PageError> {
     existing(ui, &person.did, name).await?;
-    if description.len() > MAX_DESCRIPTION {
+    if let Some(length) = description.map(str::len).filter(|length| *length > MAX_DESCRIPTION) {
         return Err(PageError::Invalid(format!(
-            "The description has {} bytes; {MAX_DESCRIPTION} are the most.",
-            description.len()
+            "The description has {length} bytes; {MAX_DESCRIPTION} are the most."
         )));
     }
     let avatar = match avatar {
@@ -187,7 +199,9 @@ pub(super) async fn write_page(
     let change = |before: Option<Value>| {
         let mut record = object(before, RepoPageRecord::NSID, &now);
         record.insert("repository".to_owned(), name.as_str().into());
-        set(&mut record, "description", (!description.is_empty()).then(|| description.into()));
+        if let Some(description) = description {
+            set(&mut record, "description", (!description.is_empty()).then(|| description.into()));
+        }
         if let Some(avatar) = &avatar {
             set(&mut record, "avatar", avatar.clone());
         }
@@ -214,9 +228,20 @@ pub(super) async fn write_settings(ui: &WebUi, person: &Person, choices: &Choice
     if choices.client.as_deref().is_some_and(unknown) {
         return Err(PageError::Invalid("That is no client that a profile can name.".to_owned()));
     }
+    let domain = choices.registry_domain.as_deref().map(|name| match name {
+        "" => Ok(None),
+        name => match ui.domains().iter().find(|domain| domain.is(name)) {
+            Some(domain) => Ok(Some(domain.as_str().into())),
+            None => Err(PageError::Invalid("The registry does not have this name.".to_owned())),
+        },
+    });
+    let domain: Option<Option<Value>> = domain.transpose()?;
     let now = Datetime::now().to_string();
     let change = |before: Option<Value>| {
         let mut record = object(before, ProfileRecord::NSID, &now);
+        if let Some(domain) = &domain {
+            set(&mut record, "registryDomain", domain.clone());
+        }
         set(&mut record, "defaultHold", choices.default_hold.as_ref().map(|hold| hold.as_str().into()));
         set(&mut record, "autoRemoveUntagged", choices.auto_remove_untagged.then(|| true.into()));
         set(&mut record, "ociClient", choices.client.clone().map(Value::from));

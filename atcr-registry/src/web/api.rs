@@ -1,9 +1,12 @@
 //! What the pages show, as JSON: `/api/v1/`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use atcr_core::StoreError;
 use atcr_core::oci::{Digest, RepositoryName, Tag};
 use atcr_core::syntax::Did;
+use axum::body::{Body, to_bytes};
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, put};
@@ -14,16 +17,20 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::actions::{self, Avatar, Choices};
+use super::actions::{self, Avatar, Choices, MAX_AVATAR};
 use super::client::is_image;
 use super::error::PageError;
 use super::manifest::config;
 use super::path;
 use super::repository::kind;
+use super::scan;
 use super::ui::WebUi;
 use super::visitors::Person;
 use super::webhooks;
-use crate::index::{Account, Listed, ManifestEntry, PageRequest, RepositoryEntry, TagEntry, TagMove};
+use crate::hold_health::Health;
+use crate::index::{
+    Account, HoldChoice, Listed, ManifestEntry, PageRequest, RepositoryEntry, Scan, TagEntry, TagMove,
+};
 
 pub(super) fn router() -> Router<WebUi> {
     Router::new()
@@ -33,12 +40,14 @@ pub(super) fn router() -> Router<WebUi> {
         .route("/users/{owner}/repositories", get(of_owner))
         .route("/users/{owner}/stars", get(stars))
         .route("/repository", get(repository).put(write_page))
+        .route("/repository/avatar", put(set_avatar).delete(remove_avatar))
         .route("/star", get(has_starred).put(star).delete(unstar))
         .route("/tag", put(move_tag).delete(delete_tag))
         .route("/tags", get(tags))
         .route("/history", get(history))
         .route("/manifests", get(manifests))
         .route("/manifest", get(manifest).delete(delete_manifest))
+        .route("/vulnerabilities", get(vulnerabilities))
         .route("/settings", get(settings).put(write_settings))
         .route("/records", delete(delete_records))
         .merge(webhooks::api())
@@ -343,10 +352,63 @@ async fn manifest(State(ui): State<WebUi>, Query(which): Query<Which>) -> Answer
     let referrers: Vec<Manifest> =
         index.referrers(did, &name, &digest).await?.into_iter().map(Manifest::from).collect();
     let annotations = entry.annotations.clone();
+    let scans: Vec<_> = index.scans(did, &digest).await?.iter().map(scan).collect();
+    let health = entry.hold.as_ref().and_then(|hold| health(&ui, hold));
+    let sizes = index.child_sizes(&entry).await?;
+    let mut entry = Manifest::from(entry);
+    // An index has no blobs of its own.
+    entry.size = sizes.values().fold(entry.size, |sum, size| sum.saturating_add(*size));
     Ok(answer(json!({
-        "manifest": Manifest::from(entry), "annotations": annotations, "tags": tags, "layers": layers,
+        "manifest": entry, "annotations": annotations, "tags": tags, "layers": layers,
         "children": children, "referrers": referrers, "config": config.as_deref(),
+        "holdHealth": health, "scans": scans,
     })))
+}
+
+fn scan(scan: &Scan) -> serde_json::Value {
+    let counts: BTreeMap<_, _> = scan::counts(scan).into_iter().collect();
+    json!({
+        "hold": scan.hold, "status": scan.status, "reason": scan.reason, "scanner": scan.scanner,
+        "scannedAt": scan.scanned_at, "counts": counts, "report": scan.report, "sbom": scan.sbom,
+    })
+}
+
+#[derive(Deserialize)]
+struct OfHold {
+    hold: Option<Did>,
+}
+
+async fn vulnerabilities(
+    State(ui): State<WebUi>,
+    Query(which): Query<Which>,
+    Query(of): Query<OfHold>,
+    Query(part): Query<Part>,
+) -> Answer<serde_json::Value> {
+    let account = path::account(&ui, &which.owner).await?;
+    let (name, digest) = (path::repository(&which.repository)?, which.digest()?);
+    if ui.index().manifest(&account.did, &name, &digest).await?.is_none() {
+        return Err(PageError::NotFound(format!("there is no manifest {digest} in {name}")).into());
+    }
+    let scans = ui.index().scans(&account.did, &digest).await?;
+    let (found, report) = scan::listed(&ui, scans, of.hold.as_ref()).await?;
+    let Some(report) = report else {
+        return Err(PageError::NotFound("the report has a form that is not known here".to_owned()).into());
+    };
+    let from = part.cursor.as_deref().map(str::parse::<usize>).transpose();
+    let from = from.map_err(|_| PageError::Invalid("that is no cursor of this list".to_owned()))?;
+    let (from, limit) = (from.unwrap_or_default(), part.limit.unwrap_or(100).clamp(1, 1000));
+    let items: Vec<_> = report.findings.iter().skip(from).take(limit).collect();
+    let next = from.saturating_add(limit);
+    let cursor = (next < report.findings.len()).then(|| next.to_string());
+    Ok(answer(json!({
+        "scan": scan(&found), "total": report.total, "items": items, "cursor": cursor,
+    })))
+}
+
+/// How a hold is, where it was asked lately.
+fn health(ui: &WebUi, hold: &Did) -> Option<serde_json::Value> {
+    let Health { answers, since, checked_at } = ui.health(hold)?;
+    Some(json!({ "answers": answers, "since": since, "checkedAt": checked_at }))
 }
 
 /// Who changes something, and of what repository.
@@ -450,7 +512,29 @@ async fn write_page(
 ) -> Done {
     let Acting { person, name, .. } = Acting::by_owner(&ui, &headers, &which).await?;
     let avatar = if body.remove_avatar { Avatar::Remove } else { Avatar::Keep };
-    actions::write_page(&ui, &person, &name, &body.description, avatar).await?;
+    actions::write_page(&ui, &person, &name, Some(&body.description), avatar).await?;
+    Ok(done(json!({})))
+}
+
+/// What is sent is the picture itself.
+async fn set_avatar(
+    State(ui): State<WebUi>,
+    headers: HeaderMap,
+    Query(which): Query<Which>,
+    body: Body,
+) -> Done {
+    // Nothing is read of what nobody has sent, or somebody about what is not theirs.
+    let Acting { person, name, .. } = Acting::by_owner(&ui, &headers, &which).await?;
+    let limit = MAX_AVATAR as u64;
+    let body = to_bytes(body, MAX_AVATAR).await.map_err(|_| StoreError::TooLarge { limit })?;
+    let avatar = Avatar::read(body)?;
+    actions::write_page(&ui, &person, &name, None, avatar).await?;
+    Ok(done(json!({})))
+}
+
+async fn remove_avatar(State(ui): State<WebUi>, headers: HeaderMap, Query(which): Query<Which>) -> Done {
+    let Acting { person, name, .. } = Acting::by_owner(&ui, &headers, &which).await?;
+    actions::write_page(&ui, &person, &name, None, Avatar::Remove).await?;
     Ok(done(json!({})))
 }
 
@@ -461,18 +545,22 @@ struct SettingsBody {
     #[serde(default)]
     auto_remove_untagged: bool,
     oci_client: Option<String>,
+    registry_domain: Option<String>,
 }
 
 async fn settings(State(ui): State<WebUi>, headers: HeaderMap) -> Done {
     let person = ui.person(&headers, "/").await?;
     let profile = ui.index().profile(&person.did).await?;
     let holds = ui.index().holds_for(&person.did).await?;
-    let holds: Vec<_> = holds.into_iter().map(|choice| json!({ "did": choice.hold })).collect();
+    let hold = |choice: HoldChoice| json!({ "did": choice.hold, "health": health(&ui, &choice.hold) });
+    let holds: Vec<_> = holds.into_iter().map(hold).collect();
     Ok(done(json!({
         "did": person.did,
         "defaultHold": profile.as_ref().and_then(|profile| profile.default_hold.as_ref()),
         "autoRemoveUntagged": profile.as_ref().is_some_and(|profile| profile.auto_remove_untagged),
         "ociClient": profile.as_ref().and_then(|profile| profile.oci_client.as_ref()),
+        "registryDomain": profile.as_ref().and_then(|profile| profile.registry_domain.as_ref()),
+        "registryDomains": ui.domains(),
         "holds": holds,
     })))
 }
@@ -483,6 +571,7 @@ async fn write_settings(State(ui): State<WebUi>, headers: HeaderMap, Json(body):
         default_hold: body.default_hold,
         auto_remove_untagged: body.auto_remove_untagged,
         client: body.oci_client,
+        registry_domain: body.registry_domain,
     };
     actions::write_settings(&ui, &person, &choices).await?;
     Ok(done(json!({})))

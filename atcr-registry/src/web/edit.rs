@@ -8,7 +8,6 @@ use http::{HeaderMap, StatusCode};
 use multer::{Constraints, Multipart, SizeLimit};
 
 use super::actions::{self, Avatar, MAX_AVATAR, MAX_DESCRIPTION};
-use super::avatar::picture_type;
 use super::error::{PageError, see_other};
 use super::page::{Visitor, html};
 use super::path;
@@ -36,7 +35,8 @@ pub(super) async fn show(
 ) -> Result<Response, PageError> {
     let account = path::account(&ui, &owner).await?;
     let name = path::repository(&name)?;
-    let person = ui.person(&headers, &format!("/edit/{}/{name}", path::called(&account))).await?;
+    let person =
+        ui.person(&headers, &format!("/edit/{}/{name}", path::segment(&path::called(&account)))).await?;
     actions::own(&person, &account)?;
     let Some(entry) = ui.index().repository(&account.did, &name).await? else {
         return Err(PageError::NotFound(format!("There is no repository called {name}.")));
@@ -45,7 +45,7 @@ pub(super) async fn show(
     let page = Edit {
         visitor,
         description: entry.description.unwrap_or_default(),
-        avatar: entry.avatar.map(|(cid, _)| format!("/avatar/{owner}/{name}?{cid}")),
+        avatar: entry.avatar.map(|(cid, _)| format!("/avatar/{}/{name}?{cid}", path::segment(&owner))),
         owner,
         name: name.to_string(),
     };
@@ -120,13 +120,8 @@ pub(super) async fn save(State(ui): State<WebUi>, request: Request) -> Result<Re
     let avatar = match (sent.remove_avatar, sent.avatar.is_empty()) {
         (true, _) => Avatar::Remove,
         (false, true) => Avatar::Keep,
-        (false, false) => {
-            let Some(media_type) = picture_type(&sent.avatar) else {
-                return Err(PageError::Invalid("The picture is no PNG, JPEG or WebP.".to_owned()));
-            };
-            Avatar::Set(media_type, sent.avatar)
-        }
+        (false, false) => Avatar::read(sent.avatar)?,
     };
-    actions::write_page(&ui, &person, &name, &sent.description, avatar).await?;
+    actions::write_page(&ui, &person, &name, Some(&sent.description), avatar).await?;
     Ok(see_other(&path::of_repository(&account, &name)))
 }

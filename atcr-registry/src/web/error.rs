@@ -1,10 +1,13 @@
 use askama::Template;
 use atcr_core::StoreError;
+use axum::extract::{Request, State};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use http::StatusCode;
-use http::header::{HeaderValue, LOCATION};
+use http::header::{ACCEPT, ALLOW, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, LOCATION};
+use http::{Method, StatusCode, Uri};
 
 use super::page::{Visitor, html};
+use super::ui::WebUi;
 use crate::index::IndexError;
 use crate::webhooks::WebhookError;
 
@@ -117,10 +120,71 @@ impl PageError {
 
 #[derive(Template)]
 #[template(path = "problem.html")]
-struct Problem {
+struct ProblemPage {
     visitor: Visitor,
     title: &'static str,
     message: String,
+}
+
+/// What an answer without a page has to say; [`frame`] makes the page of it.
+#[derive(Debug, Clone)]
+struct Problem {
+    title: &'static str,
+    message: String,
+}
+
+/// Gives failures the page that everything has: with the registry's name, who is signed in, and the search. So have
+/// those that the framework finds by itself, for who reads HTML.
+pub(super) async fn frame(State(ui): State<WebUi>, request: Request, next: Next) -> Response {
+    // Who signs in on the page of a form that failed does not come back to the form.
+    let here = if request.method() == Method::GET { request.uri().clone() } else { Uri::from_static("/") };
+    let headers = request.headers().clone();
+    let response = next.run(request).await;
+    let status = response.status();
+    let reads_html = headers.get(ACCEPT).is_some_and(|accept| accept.as_bytes().starts_with(b"text/html"));
+    let bare = !response.headers().contains_key(CONTENT_SECURITY_POLICY) && !is_json(&response);
+    let problem = match response.extensions().get::<Problem>() {
+        Some(problem) => problem.clone(),
+        None if status.is_client_error() && reads_html && bare => {
+            Problem { title: title(status), message: plain(status).to_owned() }
+        }
+        None => return response,
+    };
+    let (mut parts, ()) = Request::new(()).into_parts();
+    (parts.uri, parts.headers) = (here, headers);
+    let visitor = Visitor::or_nobody(&mut parts, &ui).await;
+    let page = ProblemPage { visitor, title: problem.title, message: problem.message };
+    let Ok(mut framed) = html(status, &page) else { return response };
+    framed.headers_mut().extend(response.headers().get(ALLOW).map(|allow| (ALLOW, allow.clone())));
+    framed
+}
+
+fn is_json(response: &Response) -> bool {
+    let content_type = response.headers().get(CONTENT_TYPE);
+    content_type.is_some_and(|content_type| content_type.as_bytes().starts_with(b"application/json"))
+}
+
+/// What may be said of a request that did not come as far as a page.
+fn plain(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::NOT_FOUND => "There is no such page.",
+        StatusCode::METHOD_NOT_ALLOWED => "This address is for forms. Open the page that has the form.",
+        StatusCode::PAYLOAD_TOO_LARGE => "What was sent is larger than anything that is taken here.",
+        _ => "What was sent cannot be read.",
+    }
+}
+
+fn title(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::NOT_FOUND => "Not found",
+        StatusCode::BAD_REQUEST | StatusCode::METHOD_NOT_ALLOWED => "That cannot be understood",
+        StatusCode::UNAUTHORIZED => "You are not signed in",
+        StatusCode::FORBIDDEN => "That is not yours to do",
+        StatusCode::CONFLICT => "Something is in the way",
+        StatusCode::PAYLOAD_TOO_LARGE => "That is too large",
+        StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => "Too busy",
+        _ => "It did not work",
+    }
 }
 
 /// Sends a browser on to a page, with GET.
@@ -136,17 +200,8 @@ impl IntoResponse for PageError {
             return see_other(path);
         }
         let status = self.status();
-        let title = match status {
-            StatusCode::NOT_FOUND => "Not found",
-            StatusCode::BAD_REQUEST => "That cannot be understood",
-            StatusCode::UNAUTHORIZED => "You are not signed in",
-            StatusCode::FORBIDDEN => "That is not yours to do",
-            StatusCode::CONFLICT => "Something is in the way",
-            StatusCode::PAYLOAD_TOO_LARGE => "That is too large",
-            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => "Too busy",
-            _ => "It did not work",
-        };
-        let page = Problem { visitor: Visitor::nobody(), title, message: self.message() };
-        html(status, &page).unwrap_or_else(|_| status.into_response())
+        let mut response = status.into_response();
+        response.extensions_mut().insert(Problem { title: title(status), message: self.message() });
+        response
     }
 }

@@ -51,7 +51,7 @@ pub(super) async fn show(
         // XML has no way to write a control character.
         summary: words::first_line(entry.description.as_deref().unwrap_or_default())
             .replace(|c: char| c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}'), " "),
-        own: ui.address(&format!("/feed/{owner}/{name}")),
+        own: ui.address(&format!("/feed/{}/{name}", path::segment(&owner))),
         updated: Moment::new(moves.first().map_or(entry.last_push, |moved| moved.at)),
         entries: moves
             .into_iter()

@@ -50,7 +50,7 @@ impl Sent {
     /// Back to the repository, or to its owner when nothing is left of it.
     async fn back(&self, ui: &WebUi, view: &str) -> Result<Response, PageError> {
         if ui.index().repository(&self.account.did, &self.name).await?.is_none() {
-            return Ok(see_other(&format!("/u/{}", path::called(&self.account))));
+            return Ok(see_other(&format!("/u/{}", path::segment(&path::called(&self.account)))));
         }
         Ok(see_other(&format!("{}{view}", path::of_repository(&self.account, &self.name))))
     }

@@ -41,5 +41,6 @@ pub(super) async fn show(
         _ => ("recent", ui.index().recent(&page).await?),
     };
     let list = Cards::new(listed, |cursor| format!("/?sort={sort}&cursor={cursor}"));
-    html(StatusCode::OK, &Home { visitor, host: ui.host(), sort, list, is_first })
+    let host = ui.host_for(ui.profile_of(&visitor).await?.as_ref());
+    html(StatusCode::OK, &Home { visitor, host, sort, list, is_first })
 }

@@ -13,6 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use tokio::sync::Semaphore;
 
 use super::visitors::Content;
+use super::words;
 
 /// The largest config that is shown, in bytes.
 const MAX_CONFIG: usize = 1024 * 1024;
@@ -219,11 +220,7 @@ struct WireStep {
 }
 
 fn cut(text: &str) -> String {
-    let mut short: String = text.chars().filter(|c| !c.is_control()).take(WIDTH).collect();
-    if text.chars().nth(WIDTH).is_some() {
-        short.push('…');
-    }
-    short
+    words::cut(text, WIDTH)
 }
 
 fn some(text: Option<String>) -> Option<String> {

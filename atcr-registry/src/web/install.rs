@@ -20,7 +20,8 @@ struct Install<'a> {
 /// `/install`
 pub(super) async fn show(State(ui): State<WebUi>, visitor: Visitor) -> Result<Response, PageError> {
     let owner = visitor.who.clone().unwrap_or_else(|| "alice.example".to_owned());
-    html(StatusCode::OK, &Install { owner, visitor, host: ui.host(), base: ui.address("") })
+    let host = ui.host_for(ui.profile_of(&visitor).await?.as_ref());
+    html(StatusCode::OK, &Install { owner, visitor, host, base: ui.address("") })
 }
 
 /// `/install.sh`

@@ -10,9 +10,10 @@ use url::Url;
 use super::client::is_image;
 use super::error::PageError;
 use super::image_config::ImageConfig;
-use super::page::{Visitor, html};
+use super::page::{HoldState, Visitor, html};
 use super::path;
-use super::repository::{is_attestation, kind, platform};
+use super::repository::{is_attestation, is_index, kind, platform, size_of_index};
+use super::scan::ScanRow;
 use super::ui::WebUi;
 use super::words::{self, Moment};
 use crate::index::{Account, Layer};
@@ -21,16 +22,18 @@ use crate::index::{Account, Layer};
 #[template(path = "manifest.html")]
 struct Manifest {
     visitor: Visitor,
-    host: String,
+    image: String,
     owner: String,
     name: String,
+    /// The path of the repository's page.
+    path: String,
     digest: String,
     kind: String,
     media_type: String,
     created: Moment,
     size: Option<String>,
-    content_size: String,
-    hold: Option<String>,
+    content_size: Option<String>,
+    hold: Option<HoldState>,
     subject: Option<String>,
     tags: Vec<String>,
     platforms: Vec<Row>,
@@ -48,13 +51,6 @@ struct Row {
     what: String,
     digest: String,
     size: String,
-}
-
-struct ScanRow {
-    hold: String,
-    status: String,
-    counts: [(&'static str, u64); 4],
-    scanned: Moment,
 }
 
 /// `/r/{owner}/{repository}@{digest}`
@@ -75,6 +71,7 @@ pub(super) async fn show(
         )));
     };
     let children = index.children(&entry).await?;
+    let sizes = index.child_sizes(&entry).await?;
     let layers = index.layers(&entry).await?;
     let referrers = index.referrers(did, &name, &digest).await?;
     let scans = index.scans(did, &digest).await?;
@@ -83,11 +80,18 @@ pub(super) async fn show(
         Some(layer) => config(ui, did, &name, layer).await,
         None => None,
     };
+    let of = format!("{}/{name}@{digest}", path::segment(&path::called(&account)));
+    let mut rows = Vec::with_capacity(scans.len());
+    for scan in scans {
+        rows.push(ScanRow::new(ui, scan, &of).await?);
+    }
+    let profile = ui.profile_of(&visitor).await?;
     let page = Manifest {
         is_owner: visitor.is(did),
         config,
         visitor,
-        host: ui.host().to_owned(),
+        image: format!("{}/{}/{name}@{digest}", ui.host_for(profile.as_ref()), path::in_image(&account)),
+        path: path::of_repository(&account, &name),
         owner: path::called(&account),
         name: name.to_string(),
         digest: digest.to_string(),
@@ -95,8 +99,12 @@ pub(super) async fn show(
         media_type: entry.media_type.to_string(),
         created: Moment::new(entry.created_at),
         size: entry.size.map(words::bytes),
-        content_size: words::bytes(entry.content_size),
-        hold: entry.hold.as_ref().map(ToString::to_string),
+        content_size: if is_index(&entry.media_type) {
+            Some(size_of_index(&children, &sizes))
+        } else {
+            Some(entry.content_size).filter(|size| *size > 0).map(words::bytes)
+        },
+        hold: entry.hold.as_ref().map(|hold| HoldState::new(ui, hold)),
         subject: entry.subject.as_ref().map(ToString::to_string),
         tags: tags.iter().map(ToString::to_string).collect(),
         platforms: children
@@ -104,7 +112,8 @@ pub(super) async fn show(
             .map(|child| Row {
                 what: if is_attestation(child) { "attestation".to_owned() } else { platform(child) },
                 digest: child.digest.to_string(),
-                size: words::bytes(child.size),
+                // Of an image that is not known there is the size of its manifest, which says nothing.
+                size: sizes.get(&child.digest).copied().map(words::bytes).unwrap_or_default(),
             })
             .collect(),
         layers: layers
@@ -123,20 +132,7 @@ pub(super) async fn show(
                 size: words::bytes(referrer.content_size),
             })
             .collect(),
-        scans: scans
-            .into_iter()
-            .map(|scan| ScanRow {
-                hold: scan.hold.to_string(),
-                status: scan.status,
-                counts: [
-                    ("critical", scan.counts.critical),
-                    ("high", scan.counts.high),
-                    ("medium", scan.counts.medium),
-                    ("low", scan.counts.low),
-                ],
-                scanned: Moment::new(scan.scanned_at),
-            })
-            .collect(),
+        scans: rows,
         record: format!("at://{did}/io.atcr.manifest/{}", entry.rkey),
         proof: proof(&account, &entry.rkey),
         annotations: entry.annotations.into_iter().collect(),

@@ -13,6 +13,7 @@
 //! | `/u/{owner}` | an account, by handle or DID |
 //! | `/r/{owner}/{repository}` | a repository: how to pull it, its tags, its history |
 //! | `/r/{owner}/{repository}@{digest}` | a manifest: layers, platforms, referrers, the record |
+//! | `/vulnerabilities/{owner}/{repository}@{digest}` | what a scanner found in it |
 //! | `/edit/{owner}/{repository}` | for the owner: description and picture |
 //! | `/avatar/{owner}/{repository}` | the picture |
 //! | `/feed/{owner}/{repository}` | where tags went, as an Atom feed |
@@ -35,7 +36,9 @@ mod actions;
 mod api;
 mod assets;
 mod avatar;
+mod brand;
 mod client;
+mod domain;
 mod edit;
 mod error;
 mod feed;
@@ -49,7 +52,9 @@ mod markdown;
 mod owner;
 mod page;
 mod path;
+mod report;
 mod repository;
+mod scan;
 mod search;
 mod settings;
 mod ui;
@@ -57,5 +62,7 @@ mod visitors;
 mod webhooks;
 mod words;
 
+pub use brand::{Brand, BrandError, Color, Logo};
+pub use domain::{NoDomain, RegistryDomain};
 pub use ui::WebUi;
 pub use visitors::{Content, Person, Visitors};

@@ -44,7 +44,8 @@ pub(super) async fn show(
     };
     let owner = path::called(&account);
     let show = if starred { "stars" } else { "repositories" };
-    let list = Cards::new(listed, |cursor| format!("/u/{owner}?show={show}&cursor={cursor}"));
+    let list =
+        Cards::new(listed, |cursor| format!("/u/{}?show={show}&cursor={cursor}", path::segment(&owner)));
     let page =
         AccountPage { visitor, did: account.did.to_string(), pds: account.pds.clone(), owner, starred, list };
     html(StatusCode::OK, &page)

@@ -1,5 +1,7 @@
 //! What all pages have in common.
 
+use std::sync::Arc;
+
 use askama::Template;
 use atcr_core::syntax::Did;
 use axum::extract::FromRequestParts;
@@ -12,7 +14,9 @@ use http::header::{
 use http::request::Parts;
 
 use super::assets;
+use super::brand::Brand;
 use super::error::PageError;
+use super::path;
 use super::ui::WebUi;
 use super::visitors::Person;
 use super::words;
@@ -28,27 +32,38 @@ pub(super) struct Visitor {
     /// Their handle, or their DID where that is not known.
     pub(super) who: Option<String>,
     pub(super) person: Option<Person>,
+    pub(super) brand: Arc<Brand>,
     pub(super) style: &'static str,
+    /// The stylesheet that has the registry's own colour.
+    pub(super) accent: Option<String>,
     pub(super) script: &'static str,
 }
 
 impl Visitor {
-    /// Somebody of whom nothing is known, on a page of the registry called `registry`.
-    fn new(registry: &str) -> Self {
+    /// Somebody of whom nothing is known.
+    fn new(ui: &WebUi) -> Self {
+        let brand = Arc::clone(ui.brand());
         Self {
-            registry: registry.to_owned(),
+            registry: brand.name.clone(),
             sign_in: None,
             sign_out: String::new(),
             who: None,
             person: None,
+            accent: brand.style().map(|style| format!("/assets/{}", style.name)),
+            brand,
             style: assets::STYLE_PATH.as_str(),
             script: assets::SCRIPT_PATH.as_str(),
         }
     }
 
-    /// Somebody of whom nothing is known, because it could not be asked.
-    pub(super) fn nobody() -> Self {
-        Self::new("Registry")
+    /// Whoever sent this, for a page that is made even when nobody can be told from nobody.
+    pub(super) async fn or_nobody(parts: &mut Parts, ui: &WebUi) -> Self {
+        Self::from_request_parts(parts, ui).await.unwrap_or_else(|_| Self::new(ui))
+    }
+
+    /// The address of their own page.
+    pub(super) fn own_page(&self) -> String {
+        format!("/u/{}", path::segment(self.who.as_deref().unwrap_or_default()))
     }
 
     /// What the forms on the page carry.
@@ -65,7 +80,7 @@ impl FromRequestParts<WebUi> for Visitor {
     type Rejection = PageError;
 
     async fn from_request_parts(parts: &mut Parts, ui: &WebUi) -> Result<Self, PageError> {
-        let mut visitor = Self::new(ui.name());
+        let mut visitor = Self::new(ui);
         if let Some(visitors) = ui.visitors() {
             let here = parts.uri.path_and_query().map_or("/", |path| path.as_str());
             visitor.sign_in = Some(visitors.sign_in_path(here));
@@ -77,8 +92,22 @@ impl FromRequestParts<WebUi> for Visitor {
     }
 }
 
+/// A hold, and since when it does not answer.
+pub(super) struct HoldState {
+    pub(super) did: String,
+    pub(super) down: Option<words::Moment>,
+}
+
+impl HoldState {
+    pub(super) fn new(ui: &WebUi, hold: &Did) -> Self {
+        let down = ui.health(hold).filter(|health| !health.answers);
+        Self { did: hold.to_string(), down: down.map(|health| words::Moment::new(health.since)) }
+    }
+}
+
 /// A repository in a list.
 pub(super) struct Card {
+    pub(super) address: String,
     pub(super) owner: String,
     pub(super) name: String,
     pub(super) description: String,
@@ -89,13 +118,15 @@ pub(super) struct Card {
 
 impl From<RepositoryEntry> for Card {
     fn from(entry: RepositoryEntry) -> Self {
+        let owner = entry.handle.map_or_else(|| entry.owner.to_string(), |handle| handle.to_string());
         Self {
-            owner: entry.handle.map_or_else(|| entry.owner.to_string(), |handle| handle.to_string()),
+            address: format!("/r/{}/{}", path::segment(&owner), entry.name),
+            owner,
             name: entry.name.to_string(),
             description: words::first_line(entry.description.as_deref().unwrap_or_default()),
             pushed: words::Moment::new(entry.last_push),
-            stars: words::count(entry.stars),
-            pulls: words::count(entry.pulls),
+            stars: words::counted(entry.stars, "star"),
+            pulls: words::counted(entry.pulls, "pull"),
         }
     }
 }

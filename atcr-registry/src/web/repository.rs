@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use askama::Template;
 use atcr_core::oci::{Digest, MediaType, Reference, RepositoryName};
 use atcr_core::syntax::Did;
@@ -8,7 +10,7 @@ use serde::Deserialize;
 
 use super::client::{Client, cookie, is_image};
 use super::error::PageError;
-use super::page::{Visitor, html};
+use super::page::{HoldState, Visitor, html};
 use super::ui::WebUi;
 use super::words::{self, Moment};
 use super::{markdown, path};
@@ -23,6 +25,9 @@ struct Repository {
     visitor: Visitor,
     owner: String,
     name: String,
+    /// The page's path, and its parts for other paths.
+    path: String,
+    of: String,
     /// The page's own address, and what is said of it elsewhere (Open Graph).
     address: String,
     summary: String,
@@ -35,7 +40,7 @@ struct Repository {
     pulls: String,
     pushes: String,
     pushed: Moment,
-    hold: Option<String>,
+    hold: Option<HoldState>,
     clients: &'static [Client],
     client: &'static Client,
     command: String,
@@ -114,43 +119,49 @@ pub(super) async fn show(
     };
     let newest = newest(ui, did, &name).await?;
     let owner = path::called(&account);
+    let profile = ui.profile_of(&visitor).await?;
+    let image = format!("{}/{}/{name}", ui.host_for(profile.as_ref()), path::in_image(&account));
     let image = match &newest {
-        Some((Some(tag), _)) => format!("{}/{owner}/{name}:{tag}", ui.host()),
-        Some((None, manifest)) => format!("{}/{owner}/{name}@{}", ui.host(), manifest.digest),
-        None => format!("{}/{owner}/{name}", ui.host()),
+        Some((Some(tag), _)) => format!("{image}:{tag}"),
+        Some((None, manifest)) => format!("{image}@{}", manifest.digest),
+        None => image,
     };
+    let of = format!("{}/{name}", path::segment(&owner));
+    let path = format!("/r/{of}");
     let manifest = newest.map(|(_, manifest)| manifest);
     let artifact_type = manifest.as_ref().and_then(|manifest| manifest.artifact_type.as_deref());
     let clients = Client::all(artifact_type);
-    let (mut has_starred, mut profile) = (false, None);
-    if let Some(person) = &visitor.person {
-        has_starred = !ui.index().has_starred(&person.did, did, &name).await?.is_empty();
-        profile = ui.index().profile(&person.did).await?.and_then(|profile| profile.oci_client);
-    }
-    let client = Client::chosen(clients, ask.client.as_deref(), headers, profile.as_deref());
+    let has_starred = match &visitor.person {
+        Some(person) => !ui.index().has_starred(&person.did, did, &name).await?.is_empty(),
+        None => false,
+    };
+    let preferred = profile.as_ref().and_then(|profile| profile.oci_client.as_deref());
+    let client = Client::chosen(clients, ask.client.as_deref(), headers, preferred);
     // Its address changes with the picture, so that browsers may keep it.
     let picture = entry.avatar.filter(|_| ui.content().is_some());
-    let picture = picture.map(|(cid, _)| format!("/avatar/{owner}/{name}?{cid}"));
+    let picture = picture.map(|(cid, _)| format!("/avatar/{of}?{cid}"));
     let of_tag = ask.tag.as_deref().filter(|_| matches!(view, View::History(_)));
     let of_tag = of_tag.map(|tag| format!("&tag={tag}")).unwrap_or_default();
     let repository = Repository {
         is_owner: visitor.is(did),
         has_starred,
         visitor,
-        address: ui.address(&path::of_repository(&account, &name)),
+        address: ui.address(&path),
         summary: words::first_line(entry.description.as_deref().unwrap_or_default()),
         card: picture.as_ref().map(|picture| ui.address(picture)),
         picture,
         description: markdown::render(entry.description.as_deref().unwrap_or_default()),
-        stars: words::count(entry.stars),
-        pulls: words::count(entry.pulls),
-        pushes: words::count(entry.pushes),
+        stars: words::counted(entry.stars, "star"),
+        pulls: words::counted(entry.pulls, "pull"),
+        pushes: if entry.pushes == 1 { "1 push".to_owned() } else { words::count(entry.pushes) + " pushes" },
         pushed: Moment::new(entry.last_push),
-        hold: manifest.and_then(|manifest| manifest.hold).map(|hold| hold.to_string()),
+        hold: manifest.and_then(|manifest| manifest.hold).map(|hold| HoldState::new(ui, &hold)),
         clients,
         command: client.command(&image),
         client,
-        next: next.map(|cursor| format!("/r/{owner}/{name}?view={}{of_tag}&cursor={cursor}", view.name())),
+        next: next.map(|cursor| format!("{path}?view={}{of_tag}&cursor={cursor}", view.name())),
+        path,
+        of,
         owner,
         name: name.to_string(),
         view,
@@ -195,33 +206,43 @@ async fn tags(
     let listed = ui.index().tags_by_date(did, name, page).await?;
     let mut rows = Vec::with_capacity(listed.items.len());
     for entry in listed.items {
-        let platforms = match (&entry.digest, &entry.media_type) {
+        let size = entry.content_size.filter(|size| *size > 0).map(words::bytes);
+        let (platforms, size) = match (&entry.digest, &entry.media_type) {
             (Some(digest), Some(media_type)) if is_index(media_type) => {
-                platforms(ui, did, name, digest).await?
+                match ui.index().manifest(did, name, digest).await? {
+                    Some(index) => platforms(ui, &index).await?,
+                    None => (Vec::new(), None),
+                }
             }
-            _ => Vec::new(),
+            _ => (Vec::new(), size),
         };
         rows.push(TagRow {
             tag: entry.tag.to_string(),
             digest: entry.digest.map(|digest| digest.to_string()),
             moved: Moment::new(entry.updated_at),
-            size: entry.content_size.filter(|size| *size > 0).map(words::bytes),
+            size,
             platforms,
         });
     }
     Ok((View::Tags(rows), listed.next))
 }
 
-/// The platforms of an index.
-async fn platforms(
-    ui: &WebUi,
-    did: &Did,
-    name: &RepositoryName,
-    digest: &Digest,
-) -> Result<Vec<String>, PageError> {
-    let Some(manifest) = ui.index().manifest(did, name, digest).await? else { return Ok(Vec::new()) };
-    let children = ui.index().children(&manifest).await?;
-    Ok(children.iter().filter(|child| !is_attestation(child)).map(platform).collect())
+/// The platforms of an index, and its size.
+async fn platforms(ui: &WebUi, index: &ManifestEntry) -> Result<(Vec<String>, Option<String>), PageError> {
+    let children = ui.index().children(index).await?;
+    let size = size_of_index(&children, &ui.index().child_sizes(index).await?);
+    Ok((children.iter().filter(|child| !is_attestation(child)).map(platform).collect(), Some(size)))
+}
+
+/// How large an index is: what its images have together, or how many they are when that is not known of each.
+pub(super) fn size_of_index(children: &[Child], sizes: &BTreeMap<Digest, u64>) -> String {
+    let images = children.iter().filter(|child| !is_attestation(child));
+    let mut each = images.clone().map(|child| sizes.get(&child.digest));
+    // Strangers wrote the sizes.
+    match each.try_fold(0_u64, |sum, size| Some(sum.saturating_add(*size?))) {
+        Some(size) if size > 0 => words::bytes(size),
+        _ => format!("multi-platform, {}", words::counted(images.count() as u64, "platform")),
+    }
 }
 
 /// `linux/arm64/v8`
@@ -246,10 +267,15 @@ async fn manifests(
     let mut rows = Vec::with_capacity(listed.items.len());
     for entry in listed.items {
         let tags = ui.index().tags_of(did, name, &entry.digest).await?;
+        let size = if is_index(&entry.media_type) {
+            platforms(ui, &entry).await?.1
+        } else {
+            Some(entry.content_size).filter(|size| *size > 0).map(words::bytes)
+        };
         rows.push(ManifestRow {
             kind: kind(&entry),
             created: Moment::new(entry.created_at),
-            size: Some(entry.content_size).filter(|size| *size > 0).map(words::bytes),
+            size,
             tags: tags.iter().map(ToString::to_string).collect(),
             digest: entry.digest.to_string(),
         });
@@ -268,7 +294,7 @@ pub(super) fn kind(entry: &ManifestEntry) -> String {
     }
 }
 
-fn is_index(media_type: &MediaType) -> bool {
+pub(super) fn is_index(media_type: &MediaType) -> bool {
     matches!(media_type.as_str(), MediaType::OCI_INDEX | MediaType::DOCKER_LIST)
 }
 

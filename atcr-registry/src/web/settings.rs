@@ -10,9 +10,10 @@ use url::Url;
 use super::actions::{self, Choices};
 use super::client::cookie;
 use super::error::{PageError, see_other};
-use super::page::{Visitor, html};
+use super::page::{HoldState, Visitor, html};
 use super::ui::WebUi;
 use super::webhooks;
+use super::words;
 use crate::index::{HoldRelation, Profile};
 
 /// The clients that a profile can name, in the order of the list.
@@ -26,6 +27,7 @@ struct Settings {
     did: String,
     holds: Vec<HoldOption>,
     clients: Vec<(&'static str, bool)>,
+    domains: Vec<(String, bool)>,
     auto_remove_untagged: bool,
     devices: Option<String>,
     webhooks: Option<Vec<webhooks::Row>>,
@@ -64,6 +66,7 @@ pub(super) async fn show(
         export: account.and_then(|account| export(account.pds.as_deref()?, &person.did)),
         did: person.did.to_string(),
         holds,
+        domains: domains(&ui, profile.as_ref()),
         clients: CLIENTS.map(|name| (name, name == client)).to_vec(),
         auto_remove_untagged: profile
             .is_some_and(|Profile { auto_remove_untagged, .. }| auto_remove_untagged),
@@ -87,17 +90,32 @@ async fn holds(ui: &WebUi, did: &Did, chosen: Option<Did>) -> Result<Vec<HoldOpt
                 HoldRelation::Open => "open to everybody",
             }
             .to_owned()
-                + &choice.captain.region.map(|region| format!(", {region}")).unwrap_or_default(),
+                + &choice.captain.region.map(|region| format!(", {region}")).unwrap_or_default()
+                + &down(ui, &choice.hold),
             did: choice.hold.to_string(),
         })
         .collect();
     if let Some(chosen) = chosen
         && !holds.iter().any(|hold| hold.chosen)
     {
-        let what = "your choice; whether you can push to it is not known here".to_owned();
+        let what =
+            "your choice; whether you can push to it is not known here".to_owned() + &down(ui, &chosen);
         holds.insert(0, HoldOption { did: chosen.to_string(), what, chosen: true });
     }
     Ok(holds)
+}
+
+/// The names of the registry, when there is a choice.
+fn domains(ui: &WebUi, profile: Option<&Profile>) -> Vec<(String, bool)> {
+    let chosen = ui.host_for(profile);
+    let domains = ui.domains().iter().map(|domain| (domain.to_string(), domain.as_str() == chosen)).collect();
+    if ui.domains().len() > 1 { domains } else { Vec::new() }
+}
+
+/// What is to be said of a hold that does not answer.
+fn down(ui: &WebUi, hold: &Did) -> String {
+    let since = HoldState::new(ui, hold).down;
+    since.map(|since| format!(", not answering since {}", words::clock(&since))).unwrap_or_default()
 }
 
 /// Where an account's PDS gives its whole repo to anybody, as a CAR file.
@@ -116,6 +134,8 @@ pub(super) struct SettingsForm {
     hold: String,
     #[serde(default)]
     client: String,
+    /// Not there where there is no choice.
+    domain: Option<String>,
     auto_remove_untagged: Option<String>,
 }
 
@@ -131,6 +151,7 @@ pub(super) async fn save(
     let choices = Choices {
         default_hold: hold.map_err(|_| PageError::Invalid("That is no DID of a hold.".to_owned()))?,
         auto_remove_untagged: form.auto_remove_untagged.is_some(),
+        registry_domain: form.domain,
         client: Some(form.client).filter(|client| !client.is_empty()),
     };
     actions::write_settings(&ui, &person, &choices).await?;

@@ -1,8 +1,10 @@
 use std::sync::Arc;
 
+use atcr_core::syntax::Did;
 use atcr_core::{Access, Account as Caller, ManifestStore, Principal, Proof};
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::middleware::from_fn_with_state;
 use axum::response::Response;
 use axum::routing::{get, post};
 use http::HeaderMap;
@@ -10,15 +12,19 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::Semaphore;
 use url::Url;
 
+use super::brand::Brand;
+use super::domain::RegistryDomain;
 use super::error::PageError;
 use super::image_config::Configs;
 use super::page::Visitor;
+use super::report::Reports;
 use super::visitors::{Content, Person, Visitors};
 use super::{
-    api, assets, avatar, edit, feed, forms, home, install, live, manifest, owner, repository, search,
-    settings, webhooks,
+    api, assets, avatar, edit, error, feed, forms, home, install, live, manifest, owner, repository, scan,
+    search, settings, webhooks,
 };
-use crate::index::Index;
+use crate::hold_health::{Health, HoldHealth};
+use crate::index::{Index, Profile};
 use crate::webhooks::Webhooks;
 
 /// Pages that are open and wait for changes, at most.
@@ -34,11 +40,14 @@ pub struct WebUi(Arc<Inner>);
 struct Inner {
     index: Index,
     base: Url,
-    name: String,
+    brand: Arc<Brand>,
+    domains: Arc<[RegistryDomain]>,
     desk: Option<Desk>,
     content: Option<Arc<dyn Content>>,
     webhooks: Option<Webhooks>,
     configs: Configs,
+    reports: Reports,
+    health: Option<HoldHealth>,
     listeners: Arc<Semaphore>,
 }
 
@@ -56,11 +65,14 @@ impl WebUi {
         Self(Arc::new(Inner {
             index,
             base: base_url.clone(),
-            name: name.into(),
+            brand: Arc::new(Brand::new(name)),
+            domains: Arc::default(),
             desk: None,
             content: None,
             webhooks: None,
             configs: Configs::default(),
+            reports: Reports::default(),
+            health: None,
             listeners: Arc::new(Semaphore::new(LISTENERS)),
         }))
     }
@@ -87,6 +99,28 @@ impl WebUi {
         self
     }
 
+    /// What the registry is called, and looks like.
+    #[must_use]
+    pub fn with_brand(mut self, brand: Brand) -> Self {
+        Arc::make_mut(&mut self.0).brand = Arc::new(brand);
+        self
+    }
+
+    /// The names that stand before those of images: the first one, or another one that somebody has chosen. Without any
+    /// it is that of the base URL.
+    #[must_use]
+    pub fn with_domains(mut self, domains: Vec<RegistryDomain>) -> Self {
+        Arc::make_mut(&mut self.0).domains = domains.into();
+        self
+    }
+
+    /// Says where a hold does not answer. Somebody must [run](HoldHealth::run) it.
+    #[must_use]
+    pub fn with_hold_health(mut self, health: HoldHealth) -> Self {
+        Arc::make_mut(&mut self.0).health = Some(health);
+        self
+    }
+
     /// The routes, for a server's root.
     pub fn router(&self) -> Router {
         Router::new()
@@ -97,6 +131,7 @@ impl WebUi {
             .route("/install.ps1", get(install::powershell))
             .route("/u/{owner}", get(owner::show))
             .route("/r/{owner}/{*rest}", get(repository_or_manifest))
+            .route("/vulnerabilities/{owner}/{*rest}", get(scan::show))
             .route("/edit/{owner}/{*repository}", get(edit::show))
             .route("/avatar/{owner}/{*repository}", get(avatar::show))
             .route("/feed/{owner}/{*repository}", get(feed::show))
@@ -118,6 +153,7 @@ impl WebUi {
                     .route("/actions/page", post(edit::save))
                     .layer(DefaultBodyLimit::max(edit::MAX_FORM)),
             )
+            .layer(from_fn_with_state(self.clone(), error::frame))
             .with_state(self.clone())
     }
 
@@ -125,13 +161,32 @@ impl WebUi {
         &self.0.index
     }
 
-    pub(super) fn name(&self) -> &str {
-        &self.0.name
+    pub(super) fn brand(&self) -> &Arc<Brand> {
+        &self.0.brand
+    }
+
+    pub(super) fn domains(&self) -> &[RegistryDomain] {
+        &self.0.domains
     }
 
     /// What stands before the names of images.
     pub(super) fn host(&self) -> &str {
-        self.0.base.authority()
+        self.0.domains.first().map_or(self.0.base.authority(), RegistryDomain::as_str)
+    }
+
+    /// The same for somebody with these settings.
+    pub(super) fn host_for(&self, profile: Option<&Profile>) -> &str {
+        let chosen = profile.and_then(|profile| profile.registry_domain.as_deref());
+        let ours = chosen.and_then(|chosen| self.0.domains.iter().find(|domain| domain.is(chosen)));
+        ours.map_or(self.host(), RegistryDomain::as_str)
+    }
+
+    /// The settings of whoever looks.
+    pub(super) async fn profile_of(&self, visitor: &Visitor) -> Result<Option<Profile>, PageError> {
+        match &visitor.person {
+            Some(person) => Ok(self.index().profile(&person.did).await?),
+            None => Ok(None),
+        }
     }
 
     /// The whole address of a path that begins with a slash.
@@ -159,8 +214,17 @@ impl WebUi {
         self.0.webhooks.as_ref()
     }
 
+    /// How a hold is, where it was asked.
+    pub(super) fn health(&self, hold: &Did) -> Option<Health> {
+        self.0.health.as_ref()?.of(hold)
+    }
+
     pub(super) fn configs(&self) -> &Configs {
         &self.0.configs
+    }
+
+    pub(super) fn reports(&self) -> &Reports {
+        &self.0.reports
     }
 
     /// Who is signed in, or where they sign in and come back to `return_to`.

@@ -22,6 +22,13 @@ impl Moment {
     }
 }
 
+/// The time of day where it is of today, and the date before it where it is not: `14:02 UTC`.
+pub(super) fn clock(moment: &Moment) -> String {
+    let day = |at: Timestamp| at.as_second().div_euclid(86_400);
+    let format = if day(moment.at) == day(moment.now) { "%H:%M UTC" } else { "%-d %B, %H:%M UTC" };
+    moment.at.strftime(format).to_string()
+}
+
 impl fmt::Display for Moment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = self.now.as_second().saturating_sub(self.at.as_second());
@@ -46,6 +53,11 @@ pub(super) fn count(count: u64) -> String {
     scaled(count, 1000, &["", "k", "M", "G", "T", "P", "E"], "")
 }
 
+/// `1 star`, `1.2k stars`
+pub(super) fn counted(number: u64, unit: &str) -> String {
+    format!("{} {unit}{}", count(number), if number == 1 { "" } else { "s" })
+}
+
 fn scaled(count: u64, step: u64, units: &[&str], between: &str) -> String {
     let mut size = 1;
     let mut units = units.iter();
@@ -66,6 +78,15 @@ fn scaled(count: u64, step: u64, units: &[&str], between: &str) -> String {
 pub(super) fn short(digest: &str) -> &str {
     let start = digest.find(':').map_or(0, |colon| colon + 1);
     digest.get(start..start + 12).unwrap_or(digest)
+}
+
+/// The first `width` characters of a text, without what controls a terminal.
+pub(super) fn cut(text: &str, width: usize) -> String {
+    let mut short: String = text.chars().filter(|c| !c.is_control()).take(width).collect();
+    if text.chars().nth(width).is_some() {
+        short.push('…');
+    }
+    short
 }
 
 /// The first line of a Markdown text that says something, without marks.
@@ -99,6 +120,9 @@ mod tests {
         {
             assert_eq!(count(number), said);
         }
+        for (number, said) in [(0, "0 stars"), (1, "1 star"), (2, "2 stars"), (1001, "1.0k stars")] {
+            assert_eq!(counted(number, "star"), said);
+        }
     }
 
     #[test]
@@ -113,6 +137,11 @@ mod tests {
             ("2026-01-05T12:00:00Z", "5 January 2026"),
         ] {
             assert_eq!(Moment { at: at.parse().unwrap(), now }.to_string(), said);
+        }
+        for (at, said) in
+            [("2026-06-15T00:04:59Z", "00:04 UTC"), ("2026-06-14T23:59:00Z", "14 June, 23:59 UTC")]
+        {
+            assert_eq!(clock(&Moment { at: at.parse().unwrap(), now }), said);
         }
     }
 

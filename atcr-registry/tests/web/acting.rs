@@ -135,7 +135,7 @@ async fn what_is_somebody_elses_is_refused() {
 async fn a_star_is_given_and_taken_back() {
     let world = World::new().await;
     let before = world.get_as("alice", REPOSITORY).await.body;
-    assert!(before.contains("☆ Star") && before.contains("<span>1 stars</span>"), "{before}");
+    assert!(before.contains("☆ Star") && before.contains("<span>1 star</span>"), "{before}");
     assert!(before.contains("Signed in as alice.example"), "{before}");
     for _ in 0..2 {
         let page = world.post("alice", "/actions/star", &with(&[("on", "1")])).await;
@@ -414,6 +414,23 @@ async fn the_api_does_what_the_forms_do() {
     done("alice", put.clone(), &format!("/api/v1/repository?{of}"), page).await;
     let repository = world.json(&format!("/api/v1/repository?{of}")).await;
     assert_eq!(repository["description"], "by the API");
+
+    let avatar = format!("/api/v1/repository/avatar?{of}");
+    let set = async |who: &str, picture: &[u8]| {
+        let page = world.send(Method::PUT, &avatar, who, &[], picture.to_vec()).await;
+        page.status
+    };
+    assert_eq!(set("alice", PNG).await, StatusCode::OK);
+    let record = world.people.of(&alice(), "io.atcr.repo.page").remove(0);
+    assert_eq!(record["description"], "by the API", "what was there stays");
+    assert_eq!(record["avatar"]["mimeType"], "image/png");
+    assert_eq!(set("alice", b"<svg onload=alert(1)>").await, StatusCode::BAD_REQUEST);
+    assert_eq!(set("alice", &[PNG, &vec![0; 3_000_000]].concat()).await, StatusCode::PAYLOAD_TOO_LARGE);
+    assert_eq!(set("bob", PNG).await, StatusCode::FORBIDDEN);
+    assert_eq!(world.people.of(&alice(), "io.atcr.repo.page"), [record]);
+    done("alice", delete.clone(), &avatar, Value::Null).await;
+    let record = world.people.of(&alice(), "io.atcr.repo.page").remove(0);
+    assert!(record.get("avatar").is_none() && record["description"] == "by the API", "{record}");
 
     let settings = json!({ "ociClient": "crane", "autoRemoveUntagged": true });
     done("alice", put.clone(), "/api/v1/settings", settings).await;

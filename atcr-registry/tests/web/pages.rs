@@ -1,10 +1,13 @@
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use atcr_registry::index::Since;
+use atcr_core::records::manifest_rkey;
+use atcr_core::syntax::Did;
+use atcr_registry::index::{Collection, RecordOp, Since};
 use futures_util::StreamExt as _;
-use http::StatusCode;
+use http::{Method, StatusCode};
 
-use crate::world::{SCRIPT, World, alice, commit, image, index_manifest, sbom, tagged};
+use crate::world::{SCRIPT, World, alice, commit, config, image, index_manifest, pushed, sbom, tagged};
 
 fn every_page() -> Vec<String> {
     let mut pages: Vec<String> = [
@@ -28,6 +31,7 @@ fn every_page() -> Vec<String> {
     for manifest in [image(), index_manifest(), sbom()] {
         pages.push(format!("/r/alice.example/tools/app@{}", manifest.digest));
     }
+    pages.push(format!("/vulnerabilities/alice.example/tools/app@{}", image().digest));
     pages
 }
 
@@ -83,7 +87,8 @@ async fn a_repository_says_how_to_pull_it_and_what_its_tags_are() {
         "docker pull registry.example/alice.example/tools/app:latest",
         "linux/arm64/v8",
         "Tools for gardeners",
-        "<span>1 stars</span>",
+        "<span>1 star</span>",
+        "<td>4.7 MiB</td>",
         &format!("@{}", image().digest),
         "did:web:hold.example",
     ] {
@@ -134,6 +139,95 @@ async fn what_is_not_there_is_a_page_that_says_so() {
         );
     }
     assert_eq!(world.get("/?cursor=nonsense").await.status, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn a_failure_has_the_frame_of_every_page() {
+    let world = World::new().await;
+    for path in ["/u/nobody.example", "/r/alice.example/none?client=crane", "/?cursor=nonsense"] {
+        let page = world.get(path).await.body;
+        let sign_in = format!("href=\"/sign-in?return_to={path}\"");
+        assert!(page.contains(">Registry of tests</a>") && page.contains("role=\"search\""), "{page}");
+        assert!(page.contains(&sign_in), "{page}");
+        let page = world.get_as("alice", path).await.body;
+        assert!(page.contains("Signed in as alice.example") && page.contains("token of alice"), "{page}");
+    }
+    // A form that failed is no place to come back to.
+    let page = world.post("", "/actions/star", &[("owner", "nobody.example"), ("repository", "x")]).await;
+    assert_eq!(page.status, StatusCode::NOT_FOUND);
+    assert!(page.body.contains("href=\"/sign-in?return_to=/\""), "{}", page.body);
+    // What the framework refuses has it too, for people.
+    for (method, path, status) in [
+        (Method::GET, "/there/is/none", StatusCode::NOT_FOUND),
+        (Method::GET, "/actions/star", StatusCode::METHOD_NOT_ALLOWED),
+        (Method::POST, "/actions/star", StatusCode::UNSUPPORTED_MEDIA_TYPE),
+    ] {
+        let html = [("accept", "text/html,application/xhtml+xml")];
+        let page = world.send(method.clone(), path, "alice", &html, "").await;
+        assert_eq!(page.status, status, "{path}");
+        assert!(page.body.contains("Signed in as alice.example"), "{path}: {}", page.body);
+        let page = world.send(method, path, "alice", &[("accept", "*/*")], "").await;
+        assert_eq!(page.status, status, "{path}");
+        assert!(!page.body.contains("<html"), "{path}: {}", page.body);
+    }
+    let html = [("accept", "text/html")];
+    let of = "owner=alice.example&repository=none";
+    let page = world.send(Method::GET, &format!("/api/v1/repository?{of}"), "", &html, "").await;
+    assert!(page.body.starts_with('{'), "programs are answered as such: {}", page.body);
+}
+
+#[tokio::test]
+async fn a_name_with_a_port_leads_to_its_pages_and_back() {
+    let world = World::new().await;
+    let did: Did = "did:web:localhost%3A3000".parse().unwrap();
+    let ops = vec![pushed(&image()), tagged("v1", &image())];
+    world.index.apply(&[commit(did, 1, Since::Nothing, ops)], None).await.unwrap();
+    let mut open = vec![
+        "/u/did:web:localhost%253A3000".to_owned(),
+        "/u/did:web:localhost%3A3000".to_owned(),
+        "/u/did:web:localhost:3000".to_owned(),
+    ];
+    let mut seen = BTreeSet::new();
+    while let Some(path) = open.pop() {
+        if path.starts_with("/live/") || !seen.insert(path.clone()) {
+            continue;
+        }
+        let page = world.get(&path).await;
+        assert_eq!(page.status, StatusCode::OK, "{path}: {}", page.body);
+        let links = page.body.split("href=\"").skip(1).map(|rest| rest.split('"').next().unwrap());
+        let links = links.map(|link| link.replace("&#38;", "&").replace("&amp;", "&"));
+        let here = |link: &String| {
+            link.contains("localhost") && link.starts_with('/') && !link.starts_with("/sign-in")
+        };
+        open.extend(links.filter(here));
+    }
+    assert!(seen.len() > 10, "{seen:?}");
+    assert!(
+        seen.iter().any(|path| path.starts_with("/r/did:web:localhost%253A3000/tools/app@sha256:")),
+        "{seen:?}"
+    );
+    let repository =
+        world.json("/api/v1/repository?owner=did:web:localhost%253A3000&repository=tools/app").await;
+    assert_eq!(repository["did"], "did:web:localhost%3A3000");
+}
+
+#[tokio::test]
+async fn an_index_is_as_large_as_its_images() {
+    let world = World::new().await;
+    let index = index_manifest();
+    let own = format!("/r/alice.example/tools/app@{}", index.digest);
+    for path in ["/r/alice.example/tools/app", "/r/alice.example/tools/app?view=manifests", &own] {
+        let page = world.get(path).await.body;
+        assert!(page.contains("4.7 MiB") && !page.contains(">0 B<"), "{path}: {page}");
+    }
+    let of = format!("owner=alice.example&repository=tools/app&digest={}", index.digest);
+    let size = world.json(&format!("/api/v1/manifest?{of}")).await["manifest"]["size"].as_u64();
+    assert_eq!(size, Some(5_000_000 + config().len() as u64));
+    // One whose image is not known says how many there are.
+    let ops = vec![RecordOp::gone(Collection::Manifest, manifest_rkey(&image().digest))];
+    world.index.apply(&[commit(alice(), 9, Since::Unknown, ops)], None).await.unwrap();
+    let page = world.get(&own).await.body;
+    assert!(page.contains("multi-platform, 1 platform<") && !page.contains("0 B"), "{page}");
 }
 
 #[tokio::test]
@@ -212,5 +306,5 @@ async fn the_description_of_the_api_names_every_path_of_it() {
         let page = world.get(&format!("/api/v1{filled}?{}", query.join("&"))).await;
         assert_eq!(page.status, StatusCode::OK, "{path}: {}", page.body);
     }
-    assert_eq!(described["paths"].as_object().unwrap().len(), 16);
+    assert_eq!(described["paths"].as_object().unwrap().len(), 18);
 }

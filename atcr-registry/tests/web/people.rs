@@ -170,9 +170,12 @@ impl ManifestStore for People {
     }
 }
 
-/// Blobs by their digest; every picture is the same.
+/// Blobs by their digest, and files of PDSs by their CID; what else is asked of them is a picture, always the same.
 #[derive(Debug)]
-pub(crate) struct Bytestore(pub(crate) BTreeMap<Digest, Bytes>);
+pub(crate) struct Bytestore {
+    pub(crate) blobs: BTreeMap<Digest, Bytes>,
+    pub(crate) files: BTreeMap<String, Bytes>,
+}
 
 #[async_trait]
 impl Content for Bytestore {
@@ -183,12 +186,13 @@ impl Content for Bytestore {
         digest: &Digest,
         limit: usize,
     ) -> Result<Bytes, StoreError> {
-        let blob = self.0.get(digest).ok_or_else(|| StoreError::NotFound("the blob".to_owned()))?;
+        let blob = self.blobs.get(digest).ok_or_else(|| StoreError::NotFound("the blob".to_owned()))?;
         assert!(blob.len() <= limit);
         Ok(blob.clone())
     }
 
-    async fn picture(&self, _: &Did, _: &str, _: usize) -> Result<Bytes, StoreError> {
-        Ok(Bytes::from_static(PNG))
+    async fn picture(&self, _: &Did, cid: &str, limit: usize) -> Result<Bytes, StoreError> {
+        let file = self.files.get(cid).cloned().unwrap_or(Bytes::from_static(PNG));
+        if file.len() > limit { Err(StoreError::TooLarge { limit: limit as u64 }) } else { Ok(file) }
     }
 }

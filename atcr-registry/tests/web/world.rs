@@ -6,8 +6,9 @@ use std::sync::Arc;
 use atcr_auth::pds_session::SealingKey;
 use atcr_core::egress::{Egress, EgressPolicy};
 use atcr_core::oci::{Digest, Manifest, MediaType, RepositoryName};
-use atcr_core::records::{ManifestRecord, manifest_rkey, page_rkey, star_rkey, tag_rkey};
+use atcr_core::records::{BlobRef, ManifestRecord, manifest_rkey, page_rkey, star_rkey, tag_rkey};
 use atcr_core::syntax::{Did, RecordKey, Tid};
+use atcr_pds::cbor::cid_for_raw;
 use atcr_registry::index::{Collection, Event, IdentityChange, Index, RecordOp, RepoCommit, Since};
 use atcr_registry::web::WebUi;
 use atcr_registry::webhooks::{WebhookOptions, Webhooks};
@@ -96,12 +97,47 @@ pub(crate) fn sbom() -> Manifest {
     )
 }
 
+/// What a scanner found in the image; hostile.
+pub(crate) fn report() -> Bytes {
+    let matched = |id: &str, severity: &str, package: &str| {
+        json!({
+            "vulnerability": {
+                "id": id, "severity": severity, "dataSource": "javascript:alert(1)",
+                "fix": { "versions": ["1.3", SCRIPT], "state": "fixed" },
+            },
+            "artifact": { "name": package, "version": SCRIPT, "type": "deb" },
+        })
+    };
+    let many = (0..200).map(|number| matched(&format!("CVE-2026-{number}"), "Medium", "many"));
+    let matches: Vec<Value> = many
+        .chain([matched(SCRIPT, "High", SCRIPT), matched("CVE-2026-9999", "Critical", "first")])
+        .collect();
+    json!({ "matches": matches, "descriptor": { "name": "grype" } }).to_string().into()
+}
+
+/// A record of a scan of the image.
+pub(crate) fn scanned(more: Value) -> RecordOp {
+    let rkey = manifest_rkey(&image().digest);
+    let mut record = json!({
+        "manifest": format!("at://{}/io.atcr.manifest/{rkey}", alice()), "repository": "tools/app",
+        "userDid": alice(), "critical": 1, "high": 1, "medium": 200, "low": 0, "total": 202,
+        "scannerVersion": format!("atcr-scanner {SCRIPT}"), "scannedAt": "2026-06-01T00:00:00Z",
+    });
+    record.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    written(Collection::Scan, rkey, record)
+}
+
+/// A blob, as a record names it.
+pub(crate) fn blob_ref(bytes: &Bytes, media_type: &str) -> Value {
+    serde_json::to_value(BlobRef::new(cid_for_raw(bytes), media_type, bytes.len() as u64)).unwrap()
+}
+
 pub(crate) fn written(collection: Collection, rkey: RecordKey, value: Value) -> RecordOp {
     let cid = Digest::sha256(value.to_string().as_bytes());
     RecordOp::written(collection, rkey, cid.as_bytes().try_into().unwrap(), value)
 }
 
-fn pushed(manifest: &Manifest) -> RecordOp {
+pub(crate) fn pushed(manifest: &Manifest) -> RecordOp {
     let content = manifest.content().unwrap();
     let at = "2026-06-01T00:00:00Z".parse().unwrap();
     let name = "tools/app".parse().unwrap();
@@ -140,6 +176,11 @@ pub(crate) struct Page {
 impl World {
     /// Alice has an image for arm64, a bill of materials and a hostile description in `tools/app`, which bob stars.
     pub(crate) async fn new() -> Self {
+        Self::with(|ui, _| ui).await
+    }
+
+    /// The same, on pages that are set up otherwise.
+    pub(crate) async fn with(set_up: impl FnOnce(WebUi, &Index) -> WebUi) -> Self {
         let index = Index::open("sqlite::memory:").await.unwrap();
         let repository: RepositoryName = "tools/app".parse().unwrap();
         let page = json!({
@@ -159,6 +200,9 @@ impl World {
             tagged("v1", &image()),
             written(Collection::Page, page_rkey(&repository), page.clone()),
         ];
+        let list = blob_ref(&report(), "application/vnd.atcr.vulnerabilities+json");
+        let sbom = blob_ref(&Bytes::from_static(b"{}"), "application/spdx+json");
+        let of_hold = vec![scanned(json!({ "vulnReportBlob": list, "sbomBlob": sbom }))];
         let of_bob = vec![written(Collection::Star, star_rkey(&alice(), &repository), star)];
         let known = |did: Did, handle: &str| {
             Event::Identity(IdentityChange {
@@ -171,23 +215,28 @@ impl World {
         let events = [
             known(alice(), "alice.example"),
             known(bob(), "bob.example"),
+            known(hold(), "hold.example"),
             commit(alice(), 1, Since::Nothing, of_alice),
             commit(bob(), 1, Since::Nothing, of_bob),
+            commit(hold(), 1, Since::Nothing, of_hold),
         ];
         index.apply(&events, None).await.unwrap();
         let base = "https://registry.example".parse().unwrap();
         let people = Arc::new(People::new(index.clone(), [(page_rkey(&repository), page)]));
-        let content = Bytestore(BTreeMap::from([(Digest::sha256(&config()), config())]));
         let folder = tempfile::tempdir().unwrap();
         let (path, key) = (folder.path().join("webhooks.sqlite"), SealingKey::new(&[7; 32]));
         let egress = Egress::new(EgressPolicy::development()).unwrap();
         let options = WebhookOptions::default();
         let webhooks = Webhooks::open(&path, key, index.clone(), egress, &base, options).await.unwrap();
-        let router = WebUi::new(index.clone(), &base, "Registry of tests")
+        let content = Bytestore {
+            blobs: BTreeMap::from([(Digest::sha256(&config()), config())]),
+            files: BTreeMap::from([(cid_for_raw(&report()).to_string(), report())]),
+        };
+        let ui = WebUi::new(index.clone(), &base, "Registry of tests")
             .with_visitors(people.clone(), people.clone())
             .with_content(Arc::new(content))
-            .with_webhooks(webhooks)
-            .router();
+            .with_webhooks(webhooks);
+        let router = set_up(ui, &index).router();
         Self { index, people, router, _folder: folder }
     }
 

@@ -8,18 +8,14 @@
 import { text } from 'node:stream/consumers'
 import { parseArgs } from 'node:util'
 
-import axe from 'axe-core'
 import { chromium } from 'playwright-core'
+
+import { SCHEMES, SCREENS, inspect, signIn, watch } from './screens.mjs'
 
 const { values: options } = parseArgs({ options: { browser: { type: 'string' }, pictures: { type: 'string' } } })
 const plan = JSON.parse(await text(process.stdin))
 
 const BYTES = 100_000
-const SCREENS = {
-  desk: { viewport: { width: 1280, height: 800 } },
-  telephone: { viewport: { width: 390, height: 844 }, isMobile: true, hasTouch: true },
-}
-const SCHEMES = ['light', 'dark']
 
 const faults = []
 const fault = (where, what) => faults.push(`${where}: ${what}`)
@@ -30,7 +26,7 @@ let largest = { bytes: 0 }
 const browser = await chromium.launch({ executablePath: options.browser, args: ['--no-sandbox', '--disable-dev-shm-usage'] })
 try {
   await look(plan.pages)
-  if (Object.keys(plan.signedIn).length) await look(plan.signedIn, await signIn())
+  if (Object.keys(plan.signedIn).length) await look(plan.signedIn, await signedIn())
 } finally {
   await browser.close()
 }
@@ -62,21 +58,9 @@ async function view(context, name, path, how) {
   page.setDefaultTimeout(20_000)
   const answers = []
   page.on('response', (answer) => answers.push(answer))
-  page.on('pageerror', (error) => fault(where, error.message))
-  page.on('dialog', (dialog) => { fault(where, `a dialog: ${dialog.message()}`); dialog.dismiss() })
-  page.on('console', (message) => {
-    // A page of an error has the status of one, which the browser says, too.
-    const own = message.location().url === plan.registry + path && name.startsWith('error-')
-    if (message.type() === 'error' && !own) fault(where, message.text())
-  })
-  page.on('request', (request) => {
-    if (new URL(request.url()).origin !== plan.registry) fault(where, `it asks for ${request.url()}`)
-  })
-  await page.addInitScript(() => {
-    window.violations = []
-    addEventListener('securitypolicyviolation', ({ blockedURI, violatedDirective }) =>
-      window.violations.push(`${violatedDirective} ${blockedURI}`))
-  })
+  // A page of an error has the status of one, which the browser says, too.
+  const own = (url) => url === plan.registry + path && name.startsWith('error-')
+  await watch(page, plan.registry, (what) => fault(where, what), own)
   const answer = await page.goto(plan.registry + path)
   const [status, is] = [answer.status(), name.startsWith('error-')]
   if (is ? status < 400 : status !== 200) fault(where, `status ${status}`)
@@ -93,26 +77,7 @@ async function view(context, name, path, how) {
   if (bytes > BYTES) fault(where, `${bytes} bytes`)
   if (bytes > largest.bytes) largest = { name, bytes }
 
-  await page.screenshot({ path: `${options.pictures}/${name}-${how}.png`, fullPage: true })
-  const state = await page.evaluate(() => ({
-    attacked: window.attacked,
-    violations: window.violations,
-    headings: document.querySelectorAll('h1').length,
-    wide: document.documentElement.scrollWidth > document.documentElement.clientWidth,
-    links: [...document.links].map((link) => link.protocol),
-  }))
-  if (state.attacked) fault(where, `what a stranger wrote was run: ${state.attacked}`)
-  for (const violation of state.violations) fault(where, `against the policy: ${violation}`)
-  for (const scheme of state.links) if (!/^(https?|mailto):$/.test(scheme)) fault(where, `a link to ${scheme}`)
-  if (state.headings !== 1) fault(where, `${state.headings} headings of the first rank`)
-  if (state.wide) fault(where, 'wider than the screen')
-  await page.evaluate(axe.source)
-  const { violations } = await page.evaluate(() => window.axe.run(document, { resultTypes: ['violations'] }))
-  for (const { id, impact, help, nodes } of violations) {
-    const found = `axe ${impact} ${id}: ${help}: ${nodes[0].html.slice(0, 160)}`
-    if (['serious', 'critical'].includes(impact)) fault(where, found)
-    else console.error(`${where}: ${found}`)
-  }
+  await inspect(page, `${options.pictures}/${name}-${how}.png`, (what) => fault(where, what))
   views += 1
   await page.close()
 }
@@ -129,18 +94,13 @@ async function words(context, path) {
   return JSON.stringify({ said, links })
 }
 
-/** Signs in as a person does; gives the cookies. */
-async function signIn() {
+/** The cookies of a browser that is signed in. */
+async function signedIn() {
   const context = await browser.newContext({ locale: 'en-US' })
   const page = await context.newPage()
   page.setDefaultTimeout(20_000)
-  const press = (name) => page.getByRole('button', { name, exact: true }).click()
   await page.goto(`${plan.registry}/auth/account`)
-  await page.getByLabel('Handle').fill(plan.handle)
-  await press('Continue')
-  await page.getByLabel('Password').fill(plan.password)
-  await press('Log in')
-  await press('Allow')
+  await signIn(page, plan)
   await page.waitForURL(`${plan.registry}/auth/account`)
   const state = await context.storageState()
   await context.close()

@@ -1,4 +1,5 @@
-"""Every page in Chromium, light and dark, on a desk and on a telephone, with a repository that has everything and is hostile.
+"""Every page in Chromium, light and dark, on a desk and on a telephone, with a repository that has everything and is hostile;
+and what people do on them who are signed in.
 
 No console error, no violation of the content security policy, no request to anybody else, no serious fault that axe finds,
 none wider than the screen, all there without JavaScript, at most 100 KB. The pictures stay in the logs. More than 50 ms of the
@@ -69,6 +70,12 @@ def check(suite, server):
         "home-signed-in": "/",
         "account": "/auth/account",
         "devices": "/auth/devices",
+        "settings": "/settings",
+        "edit": f"/edit/{OWNER}/{REPOSITORY}",
+        "repository-own": owner,
+        "repository-history-own": f"{owner}?view=history",
+        "manifest-own": f"{owner}@{digests['app']}",
+        "error-signed-in": "/r/nobody.test/nothing",
     }
     plan = {"registry": f"http://{server.registry}", "handle": OWNER, "password": server.password(OWNER),
             "pages": pages, "signedIn": signed_in}
@@ -82,8 +89,33 @@ def check(suite, server):
     if said["slowest"]["ms"] > 50:
         suite.say(f"pages: {said['slowest']['name']} took the server {said['slowest']['ms']:.0f} ms")
     must(not said["faults"], f"{len(said['faults'])} faults, the first: {said['faults'] and said['faults'][0]}")
+    walked = walk(suite, server, pictures)
     return (f"{said['views']} views of {len(pages) + len(signed_in)} pages; the largest {said['largest']['bytes'] / 1000:.0f} KB"
-            f" ({said['largest']['name']}), the slowest {said['slowest']['ms']:.0f} ms ({said['slowest']['name']})")
+            f" ({said['largest']['name']}), the slowest {said['slowest']['ms']:.0f} ms ({said['slowest']['name']});"
+            f" {walked} things hold on four walks")
+
+
+def walk(suite, server, pictures):
+    """What somebody does who is signed in, on each screen with a repository of its own; says how many things held."""
+    client, images = server.client(OWNER), suite.images
+    with open(images.app.blob(images.app.digest), "rb") as file:
+        app = json.loads(file.read())
+    repositories = {}
+    for how in ("desk-light", "desk-dark", "telephone-light", "telephone-dark"):
+        name = f"walk/{how}"
+        client.push(f"{OWNER}/{name}", images.app)
+        put = lambda tag, note: manifest(client, f"{OWNER}/{name}", tag, {**app, "annotations": {"n": f"{how} {note}"}})
+        repositories[how] = {"name": name, "before": put("v1", "before"), "now": put("v1", "now"), "old": put("old", "old"),
+                             "untagged": put(None, "untagged")}
+    plan = {"registry": f"http://{server.registry}", "handle": OWNER, "password": server.password(OWNER),
+            "repositories": repositories}
+    out = suite.shell("pages-walk").run("node", f"{JUDGE}/walk.mjs", "--browser", shutil.which("chromium"), "--pictures", pictures,
+                                        stdin=json.dumps(plan).encode(), timeout=600)
+    said = json.loads(out)
+    for fault in said["faults"]:
+        suite.say(f"pages: {fault}")
+    must(not said["faults"], f"{len(said['faults'])} faults, the first: {said['faults'] and said['faults'][0]}")
+    return said["held"]
 
 
 def furnish(suite, server):

@@ -56,6 +56,22 @@ impl Index {
         rows.into_iter().map(member).collect()
     }
 
+    /// The holds that accounts use: that their manifests or settings name, and that say that they are holds. At most
+    /// `limit`, those of the most accounts first.
+    pub async fn holds_in_use(&self, limit: usize) -> Result<Vec<Did>, IndexError> {
+        let rows: Vec<(String,)> = all!(
+            &self.database().read,
+            "SELECT hold FROM \
+             (SELECT hold, count(*) AS used FROM (SELECT DISTINCT repo, hold FROM manifests WHERE hold IS NOT NULL) AS m \
+             GROUP BY hold UNION ALL \
+             SELECT default_hold, count(*) FROM profiles WHERE default_hold IS NOT NULL GROUP BY default_hold UNION ALL \
+             SELECT h.did, 0 FROM captains c JOIN repos h ON h.id = c.repo WHERE h.status = 'active' AND c.rkey = 'self') \
+             AS named GROUP BY hold ORDER BY sum(used) DESC, hold LIMIT $1",
+            i64::try_from(limit).unwrap_or(i64::MAX)
+        );
+        rows.into_iter().map(|(hold,)| parsed(&hold)).collect()
+    }
+
     /// The holds that an account can push to: its own, those whose crew it is of, and those that anybody may join. At
     /// most 1,000, the closest first.
     pub async fn holds_for(&self, did: &Did) -> Result<Vec<HoldChoice>, IndexError> {

@@ -1,5 +1,7 @@
 //! Manifests, what they name, and what is said of them.
 
+use std::collections::BTreeMap;
+
 use atcr_core::oci::{Digest, RepositoryName};
 use atcr_core::records::SeverityCounts;
 use atcr_core::syntax::Did;
@@ -132,6 +134,20 @@ impl Index {
             })
         };
         rows.into_iter().map(child).collect()
+    }
+
+    /// What the blobs of the manifests that an index names have together, in bytes, by the manifests' digests; those that
+    /// the owner's repo does not have are left out.
+    pub async fn child_sizes(&self, manifest: &ManifestEntry) -> Result<BTreeMap<Digest, u64>, IndexError> {
+        let rows: Vec<(Vec<u8>, i64)> = all!(
+            &self.database().read,
+            "SELECT m.digest, max(m.content_size) FROM manifests i JOIN children c ON c.manifest = i.id \
+             JOIN manifests m ON m.digest = c.digest AND m.repo = i.repo \
+             WHERE i.id = $1 GROUP BY m.digest LIMIT $2",
+            manifest.id,
+            MOST
+        );
+        rows.into_iter().map(|(digest, size)| Ok((digest_of(&digest)?, unsigned(size)))).collect()
     }
 
     /// Whether an index of an owner names a manifest.
