@@ -1,5 +1,6 @@
 use atcr_core::syntax::RecordKey;
 use atcr_registry::index::{Collection, Event, HoldRelation, IndexError, PageRequest, RepoCommit, Since};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::databases::both;
@@ -186,5 +187,71 @@ async fn holds_are_offered_to_their_captain_their_crew_and_to_everybody() {
             (&crew[0].member, crew[0].permissions.as_slice()),
             (&did(0), &["blob:write".to_owned()][..])
         );
+    }
+}
+
+#[tokio::test]
+async fn what_happened_since_a_time_comes_in_parts_in_its_order() {
+    for place in both() {
+        let index = place.open().await;
+        let mut events = vec![event(0, 20, vec![record(0, 0, 1)])];
+        for n in 0..9 {
+            let value = json!({
+                "repository": name(0), "tag": tag(n), "updatedAt": at(n / 2), "manifestDigest": blob(n),
+            });
+            events.push(event(0, n, vec![(Collection::Tag, key(&format!("k{}", n % 3)), value)]));
+        }
+        let scan = |n: usize| {
+            let value = json!({
+                "manifest": format!("at://{}/io.atcr.manifest/{}", did(0), blob(n).hex()), "repository": name(0),
+                "userDid": did(0), "critical": n, "high": 0, "medium": 0, "low": 0, "total": n, "scannedAt": at(n / 3),
+            });
+            (Collection::Scan, key(&format!("scan:{n}")), value)
+        };
+        events.push(event(2, 1, (0..9).map(scan).collect()));
+        // Nobody has made this one the hold of anything.
+        events.push(event(1, 1, vec![scan(3)]));
+        index.apply(&events, None).await.unwrap();
+
+        let micros = |n: usize| i64::try_from(rev(n).micros()).unwrap();
+        for from in [0, 4, 9] {
+            let (since, mut page) =
+                (Timestamp::from_microsecond(micros(from)).unwrap(), PageRequest::first(2));
+            let mut found = Vec::new();
+            loop {
+                let part = index.moves_since(&did(0), since, &page).await.unwrap();
+                found.extend(part.items.into_iter().map(|moved| (moved.digest, moved.rev, moved.written_at)));
+                page.cursor = part.next;
+                if page.cursor.is_none() {
+                    break;
+                }
+            }
+            let wanted: Vec<_> =
+                (from..9).map(|n| (Some(blob(n)), rev(n), at(n / 2).parse().unwrap())).collect();
+            assert_eq!(found, wanted);
+        }
+        for (from, wanted) in [(0, vec![6, 7, 8, 3, 4, 5, 0, 1, 2]), (1, vec![6, 7, 8, 3, 4, 5]), (3, vec![])]
+        {
+            let (since, mut page) = (at(from).parse().unwrap(), PageRequest::first(2));
+            let mut found = Vec::new();
+            loop {
+                let part = index.scans_since(&did(0), since, &page).await.unwrap();
+                found.extend(part.items.into_iter().map(|scan| {
+                    assert_eq!(
+                        (scan.hold, scan.digest),
+                        (did(2), blob(usize::try_from(scan.counts.total).unwrap()))
+                    );
+                    scan.counts.critical
+                }));
+                page.cursor = part.next;
+                if page.cursor.is_none() {
+                    break;
+                }
+            }
+            assert_eq!(found, wanted);
+        }
+        let bad = PageRequest { limit: None, cursor: Some("1:2".to_owned()) };
+        let refused = index.scans_since(&did(0), Timestamp::UNIX_EPOCH, &bad).await;
+        assert!(matches!(refused, Err(IndexError::Cursor(_))));
     }
 }
