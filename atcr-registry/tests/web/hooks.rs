@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
-use tokio::sync::mpsc;
+use tokio::sync::{Barrier, mpsc};
 
 use crate::world::{alice, bob, hold, written};
 
@@ -446,19 +446,22 @@ async fn processes_on_one_store_tell_of_each_thing_once() {
     for number in 0..20 {
         bench.push(&format!("v{number}"), "one").await;
     }
+    let (all_have_looked, sent) = (Arc::new(Barrier::new(3)), Arc::new(AtomicUsize::new(0)));
     let run = |hooks: Webhooks| {
+        let (all_have_looked, sent) = (all_have_looked.clone(), sent.clone());
         tokio::spawn(async move {
             hooks.find().await.unwrap();
-            let mut sent = 0;
-            // Another one may have what is left.
-            for _ in 0..40 {
-                sent += hooks.deliver().await.unwrap();
+            all_have_looked.wait().await;
+            // What is left may be under way at another one.
+            while sent.load(Ordering::SeqCst) < 20 {
+                sent.fetch_add(hooks.deliver().await.unwrap(), Ordering::SeqCst);
             }
-            sent
+            assert_eq!(hooks.deliver().await.unwrap(), 0);
         })
     };
     let (one, two, three) = tokio::join!(run(one), run(two), run(three));
-    assert_eq!(one.unwrap() + two.unwrap() + three.unwrap(), 20);
+    one.and(two).and(three).unwrap();
+    assert_eq!(sent.load(Ordering::SeqCst), 20);
     let mut tags = Vec::new();
     for _ in 0..20 {
         tags.push(receiver.next().await.json()["push_data"]["tag"].as_str().unwrap().to_owned());
