@@ -252,7 +252,7 @@ pub(super) async fn write_settings(ui: &WebUi, person: &Person, choices: &Choice
     Ok(desk(ui)?.edit(&person.did, &ProfileRecord::collection(), &rkey, &change).await?)
 }
 
-/// Removes every record of somebody that a registry has written.
+/// Removes every record of somebody that a registry has written, and their webhooks.
 pub(super) async fn delete_everything(ui: &WebUi, person: &Person) -> Result<usize, PageError> {
     let collections = [
         TagRecord::collection(),
@@ -261,6 +261,12 @@ pub(super) async fn delete_everything(ui: &WebUi, person: &Person) -> Result<usi
         RepoPageRecord::collection(),
         ProfileRecord::collection(),
     ];
+    // First, as nobody is to be told of what follows.
+    if let Some(webhooks) = ui.webhooks() {
+        for (hook, _) in webhooks.list(&person.did).await? {
+            webhooks.remove(&person.did, hook.id()).await?;
+        }
+    }
     let deleted = desk(ui)?.delete_all(&person.did, &collections).await?;
     tracing::info!(target: AUDIT, event = "records_deleted", did = %person.did, deleted);
     Ok(deleted)

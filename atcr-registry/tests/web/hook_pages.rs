@@ -58,6 +58,19 @@ async fn a_webhook_is_added_tested_and_deleted_on_the_page() {
 }
 
 #[tokio::test]
+async fn webhooks_go_with_everything_else() {
+    let world = World::new().await;
+    let receivers = [Receiver::new([]).await, Receiver::new([]).await, Receiver::new([]).await];
+    for (who, receiver) in ["alice", "alice", "bob"].into_iter().zip(&receivers) {
+        world.post(who, "/settings/webhooks", &[("url", &receiver.url), ("push", "on")]).await;
+    }
+    assert_eq!(hooks_of(&world, "alice").await.len(), 2);
+    world.post("alice", "/settings/delete", &[("confirm", "alice.example")]).await;
+    assert!(hooks_of(&world, "alice").await.is_empty());
+    assert_eq!(hooks_of(&world, "bob").await.len(), 1);
+}
+
+#[tokio::test]
 async fn the_api_does_with_webhooks_what_the_page_does() {
     let (world, mut receiver) = (World::new().await, Receiver::new([]).await);
     let wanted = json!({ "url": receiver.url, "triggers": ["push", "scan:all"] });
