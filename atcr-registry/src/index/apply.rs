@@ -5,13 +5,17 @@
 //! to which revision it has everything; a commit that does not follow that one leaves a note that the repo must be read
 //! whole (`need`).
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use atcr_core::syntax::{Did, Tid};
 use sqlx::{Any, Transaction};
 
 use super::database::{Dialect, all, first, run};
 use super::event::{Event, IdentityChange, RecordOp, RepoCommit, Since};
+use super::pending::{Pending, Place};
+use super::record_state::{Known, RecordStates};
+use super::refresh::Move;
+use super::rows;
 use super::schema::BY_RECORD;
 use super::{AccountStatus, Index, IndexError};
 
@@ -85,6 +89,7 @@ impl Index {
         for did in dids {
             writing.lock(did).await?;
         }
+        writing.recall_records(events).await?;
         for event in events {
             match event {
                 Event::Commit(commit) => writing.commit(commit).await?,
@@ -109,6 +114,11 @@ impl Index {
     }
 }
 
+/// Where a record is.
+pub(super) fn place(repo: i64, op: &RecordOp) -> Place {
+    (repo, op.collection.code(), op.rkey.as_str().to_owned())
+}
+
 /// What is known of a repo while a transaction lasts.
 #[derive(Debug, Clone)]
 pub(super) struct RepoState {
@@ -121,20 +131,27 @@ pub(super) struct RepoState {
     /// The newest revision at which nothing was missing; what is older is stale.
     pub(super) whole: i64,
     status: String,
+    /// It is not in the database yet.
+    changed: bool,
 }
 
 /// A transaction with what must be brought up to date before it ends.
 pub(super) struct Writing {
     pub(super) tx: Transaction<'static, Any>,
-    dialect: Dialect,
-    repos: HashMap<Did, RepoState>,
+    pub(super) dialect: Dialect,
+    pub(super) repos: HashMap<Did, RepoState>,
+    pub(super) records: RecordStates,
+    pub(super) pending: Pending,
     /// The numbers of repositories by owner and name, and back.
     pub(super) repositories: HashMap<(i64, String), i64>,
     pub(super) names: HashMap<i64, (i64, String)>,
     /// Repositories whose figures are to be made anew; `true` where words to search for changed.
     pub(super) touched: BTreeMap<i64, bool>,
-    /// Tags that may point elsewhere now.
-    pub(super) moved: BTreeSet<(i64, String)>,
+    /// Tags that may point elsewhere by the commit that is being taken in.
+    pub(super) moving: BTreeSet<(i64, String)>,
+    /// The same of commits before it, in their order; each tag once.
+    pub(super) moves: Vec<Move>,
+    pub(super) moved: HashSet<(i64, String)>,
     /// Repositories, by owner and name, whose stars or counters changed.
     pub(super) starred: BTreeSet<(String, String)>,
     pub(super) counted: BTreeSet<(String, String)>,
@@ -150,10 +167,14 @@ impl Writing {
             tx: database.begin().await?,
             dialect: database.dialect,
             repos: HashMap::new(),
+            records: RecordStates::default(),
+            pending: Pending::default(),
             repositories: HashMap::new(),
             names: HashMap::new(),
             touched: BTreeMap::new(),
-            moved: BTreeSet::new(),
+            moving: BTreeSet::new(),
+            moves: Vec::new(),
+            moved: HashSet::new(),
             starred: BTreeSet::new(),
             counted: BTreeSet::new(),
             applied: Applied::default(),
@@ -166,22 +187,27 @@ impl Writing {
         if self.repos.contains_key(did) {
             return Ok(());
         }
-        let made = run!(
-            self.tx,
-            "INSERT INTO repos (did, need) VALUES ($1, 0) ON CONFLICT (did) DO NOTHING",
-            did.as_str()
-        );
         let sql = match self.dialect {
             Dialect::Sqlite => "SELECT id, rev, data, need, whole, status FROM repos WHERE did = $1",
             Dialect::Postgres => {
                 "SELECT id, rev, data, need, whole, status FROM repos WHERE did = $1 FOR UPDATE"
             }
         };
-        let row: Option<(i64, Option<i64>, Option<String>, Option<i64>, i64, String)> =
+        let mut row: Option<(i64, Option<i64>, Option<String>, Option<i64>, i64, String)> =
             first!(&mut *self.tx, sql, did.as_str());
+        let mut made = 0;
+        if row.is_none() {
+            made = run!(
+                self.tx,
+                "INSERT INTO repos (did, need) VALUES ($1, 0) ON CONFLICT (did) DO NOTHING",
+                did.as_str()
+            );
+            row = first!(&mut *self.tx, sql, did.as_str());
+        }
         let (id, rev, data, need, whole, status) =
             row.ok_or_else(|| IndexError::corrupt("a repo that is gone at once"))?;
-        self.repos.insert(did.clone(), RepoState { id, fresh: made > 0, rev, data, need, whole, status });
+        let state = RepoState { id, fresh: made > 0, rev, data, need, whole, status, changed: false };
+        self.repos.insert(did.clone(), state);
         Ok(())
     }
 
@@ -190,19 +216,39 @@ impl Writing {
         self.repos.get(did).cloned().ok_or_else(|| IndexError::corrupt("a repo that was not locked"))
     }
 
-    async fn save(&mut self, did: &Did, state: RepoState) -> Result<(), IndexError> {
-        run!(
-            self.tx,
-            "UPDATE repos SET rev = $2, data = $3, need = $4, whole = $5, status = $6 WHERE id = $1",
-            state.id,
-            state.rev,
-            state.data.clone(),
-            state.need,
-            state.whole,
-            state.status.clone()
-        );
-        self.repos.insert(did.clone(), RepoState { fresh: false, ..state });
-        Ok(())
+    fn save(&mut self, did: &Did, state: RepoState) {
+        self.repos.insert(did.clone(), RepoState { fresh: false, changed: true, ..state });
+    }
+
+    async fn save_repos(&mut self) -> Result<(), IndexError> {
+        let changed: Vec<&RepoState> = self.repos.values().filter(|state| state.changed).collect();
+        let update = "WITH states (id, rev, data, need, whole, status) AS (VALUES {rows}) UPDATE repos SET \
+             rev = states.rev, data = states.data, need = states.need, whole = states.whole, status = states.status \
+             FROM states WHERE repos.id = states.id";
+        rows::write(&mut self.tx, self.dialect, (update, 6), &changed, |query, state| {
+            query
+                .bind(state.id)
+                .bind(state.rev)
+                .bind(state.data.as_deref())
+                .bind(state.need)
+                .bind(state.whole)
+                .bind(state.status.as_str())
+        })
+        .await
+    }
+
+    /// Learns what is known of the records that these events change.
+    async fn recall_records(&mut self, events: &[Event]) -> Result<(), IndexError> {
+        let mut places = Vec::new();
+        for event in events {
+            if let Event::Commit(commit) = event {
+                let state = self.state(&commit.did).await?;
+                if number(commit.rev) > state.whole {
+                    places.extend(commit.ops.iter().map(|op| place(state.id, op)));
+                }
+            }
+        }
+        self.recall(places).await
     }
 
     async fn commit(&mut self, commit: &RepoCommit) -> Result<(), IndexError> {
@@ -246,61 +292,36 @@ impl Writing {
         }
         let id = state.id;
         if was != (state.rev, state.need) || state.fresh {
-            self.save(&commit.did, state).await?;
+            self.save(&commit.did, state);
         }
         for op in &commit.ops {
             self.op(id, rev, op).await?;
         }
-        self.tag_history(made_at(rev), rev).await
+        self.note_moves(made_at(rev), rev);
+        Ok(())
     }
 
     /// One change, unless the index has it or something newer.
     async fn op(&mut self, repo: i64, rev: i64, op: &RecordOp) -> Result<(), IndexError> {
-        let code = op.collection.code();
-        let known: Option<(i64, Option<Vec<u8>>)> = first!(
-            &mut *self.tx,
-            "SELECT rev, cid FROM records WHERE repo = $1 AND collection = $2 AND rkey = $3",
-            repo,
-            code,
-            op.rkey.as_str()
-        );
+        let place = place(repo, op);
+        let known = self.known(&place).await?;
         if known.as_ref().is_some_and(|(known, _)| *known >= rev) {
             self.applied.stale += 1;
             return Ok(());
         }
-        self.change(repo, rev, op, known).await
+        self.change(place, rev, op, known).await
     }
 
     /// Writes a change over what is known of the record.
     pub(super) async fn change(
         &mut self,
-        repo: i64,
+        place: Place,
         rev: i64,
         op: &RecordOp,
-        known: Option<(i64, Option<Vec<u8>>)>,
+        known: Known,
     ) -> Result<(), IndexError> {
-        let (code, cid) = (op.collection.code(), op.cid.map(|cid| cid.to_vec()));
-        if known.is_some() {
-            run!(
-                self.tx,
-                "UPDATE records SET rev = $4, cid = $5 WHERE repo = $1 AND collection = $2 AND rkey = $3",
-                repo,
-                code,
-                op.rkey.as_str(),
-                rev,
-                cid.clone()
-            );
-        } else {
-            run!(
-                self.tx,
-                "INSERT INTO records (repo, collection, rkey, rev, cid) VALUES ($1, $2, $3, $4, $5)",
-                repo,
-                code,
-                op.rkey.as_str(),
-                rev,
-                cid.clone()
-            );
-        }
+        let cid = op.cid.map(|cid| cid.to_vec());
+        self.records.set(place.clone(), rev, cid.clone());
         let before = known.and_then(|(_, cid)| cid);
         if before.is_some() && before == cid {
             self.applied.stale += 1;
@@ -308,10 +329,10 @@ impl Writing {
         }
         self.applied.changed += 1;
         if before.is_some() {
-            self.remove(repo, op.collection, op.rkey.as_str()).await?;
+            self.remove(op.collection, &place).await?;
         }
         match &op.record {
-            Some(record) => self.insert(repo, op.rkey.as_str(), record).await?,
+            Some(record) => self.insert(place, record).await?,
             None if cid.is_some() => self.applied.unreadable += 1,
             None => {}
         }
@@ -364,7 +385,8 @@ impl Writing {
             }
             _ => {}
         }
-        self.save(did, state).await
+        self.save(did, state);
+        Ok(())
     }
 
     async fn missed(&mut self, did: &Did, rev: Option<Tid>) -> Result<(), IndexError> {
@@ -375,11 +397,14 @@ impl Writing {
         }
         state.need = state.need.max(Some(rev));
         self.applied.missed += 1;
-        self.save(did, state).await
+        self.save(did, state);
+        Ok(())
     }
 
     /// Removes everything that came out of a repo.
     async fn purge(&mut self, repo: i64) -> Result<(), IndexError> {
+        self.flush().await?;
+        self.records.forget(repo);
         self.touch_all(repo).await?;
         let starred: Vec<(String, String)> =
             all!(&mut *self.tx, "SELECT owner, repository FROM stars WHERE repo = $1", repo);
@@ -421,7 +446,7 @@ impl Writing {
         }
         state.whole = state.whole.max(if state.need.is_none() { state.rev.unwrap_or(rev) } else { rev });
         let id = state.id;
-        self.save(did, state).await?;
+        self.save(did, state);
         run!(
             self.tx,
             "UPDATE repos SET read_at = $2, retry_at = 0, attempts = 0, failure = NULL WHERE id = $1",
@@ -433,7 +458,10 @@ impl Writing {
 
     /// Brings up to date what depends on what was written, and commits.
     pub(super) async fn finish(mut self) -> Result<Applied, IndexError> {
+        self.flush().await?;
+        self.save_records().await?;
         self.refresh().await?;
+        self.save_repos().await?;
         self.tx.commit().await?;
         Ok(self.applied)
     }

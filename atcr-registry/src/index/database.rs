@@ -34,8 +34,9 @@ pub(super) struct Database {
 /// Readers of SQLite keep what they read at the least: the operating system caches the file already.
 const PRAGMAS: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA busy_timeout = 10000; \
      PRAGMA temp_store = MEMORY; PRAGMA cache_size = -8192; PRAGMA journal_size_limit = 67108864;";
-/// The one that writes needs more: keys are digests, which lie anywhere.
-const WRITER_CACHE: &str = "PRAGMA cache_size = -65536";
+/// The one that writes needs more: keys are digests, which lie anywhere. For the same reason its log is brought into the
+/// file less often than usual: so many pages are then written once that many transactions have changed.
+const WRITER_CACHE: &str = "PRAGMA cache_size = -65536; PRAGMA wal_autocheckpoint = 8192";
 const READERS: u32 = 4;
 const POSTGRES_CONNECTIONS: u32 = 16;
 

@@ -230,7 +230,7 @@ impl Index {
             kind
         );
         if known > 0 {
-            writing.body(&manifest.digest, &manifest.bytes).await?;
+            writing.pending.body(manifest.digest, manifest.bytes.clone());
         }
         writing.finish().await?;
         self.announce([owner]);

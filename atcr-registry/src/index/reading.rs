@@ -2,8 +2,8 @@ use std::collections::BTreeMap;
 
 use atcr_core::syntax::{Did, RecordKey, Tid};
 
-use super::apply::{Writing, made_at, number};
-use super::database::{all, first, run};
+use super::apply::{Writing, made_at, number, place};
+use super::database::{all, run};
 use super::event::{Collection, RecordOp};
 use super::{Index, IndexError};
 
@@ -38,19 +38,15 @@ impl Reading<'_> {
     pub async fn put(&self, ops: &[RecordOp]) -> Result<(), IndexError> {
         let mut writing = Writing::begin(self.index).await?;
         let repo = writing.state(&self.did).await?.id;
+        writing.recall(ops.iter().map(|op| place(repo, op)).collect()).await?;
         for op in ops {
-            let known: Option<(i64, Option<Vec<u8>>)> = first!(
-                &mut *writing.tx,
-                "SELECT rev, cid FROM records WHERE repo = $1 AND collection = $2 AND rkey = $3",
-                repo,
-                op.collection.code(),
-                op.rkey.as_str()
-            );
+            let place = place(repo, op);
+            let known = writing.known(&place).await?;
             if known.as_ref().is_none_or(|(known, _)| *known < self.rev) {
-                writing.change(repo, self.rev, op, known).await?;
+                writing.change(place, self.rev, op, known).await?;
             }
         }
-        writing.tag_history(made_at(self.rev), self.rev).await?;
+        writing.note_moves(made_at(self.rev), self.rev);
         writing.finish().await?;
         self.index.announce([&self.did]);
         Ok(())
@@ -80,10 +76,10 @@ impl Reading<'_> {
                     codes.get(&code).ok_or_else(|| IndexError::corrupt("an unknown collection"))?;
                 let key: RecordKey = rkey.parse().map_err(IndexError::corrupt)?;
                 let op = RecordOp::gone(*collection, key);
-                writing.change(repo, self.rev, &op, Some((rev, cid))).await?;
+                writing.change(place(repo, &op), self.rev, &op, Some((rev, cid))).await?;
                 after = (code, rkey);
             }
-            writing.tag_history(made_at(self.rev), self.rev).await?;
+            writing.note_moves(made_at(self.rev), self.rev);
             if ended {
                 run!(
                     writing.tx,

@@ -12,11 +12,10 @@ use super::IndexError;
 use super::apply::Writing;
 use super::database::{all, first, run};
 use super::event::{Collection, Indexed};
+use super::pending::{ChildRow, HoldLayerRow, LayerRow, ManifestRow, Place, TagRow};
 
 /// The largest manifest whose bytes are kept here; larger ones are read from their owner's PDS.
 pub(super) const MAX_BODY: usize = 1024 * 1024;
-/// Rows of one statement.
-const ROWS: usize = 16;
 /// The place of the config among the layers.
 pub(super) const CONFIG: i64 = -1;
 
@@ -62,8 +61,9 @@ impl Writing {
             );
             let (id,) = made.ok_or_else(|| IndexError::corrupt("a row without a number"))?;
             self.touched.insert(id, true);
-            let owner: Option<(String,)> = first!(&mut *self.tx, "SELECT did FROM repos WHERE id = $1", repo);
-            if let Some((owner,)) = owner {
+            // Whoever writes a record is among the repos of the transaction.
+            let owner = self.repos.iter().find(|(_, state)| state.id == repo).map(|(did, _)| did.to_string());
+            if let Some(owner) = owner {
                 self.starred.insert((owner.clone(), name.to_owned()));
                 self.counted.insert((owner, name.to_owned()));
             }
@@ -91,23 +91,27 @@ impl Writing {
     }
 
     /// Removes what came out of a record.
-    pub(super) async fn remove(
-        &mut self,
-        repo: i64,
-        collection: Collection,
-        rkey: &str,
-    ) -> Result<(), IndexError> {
+    pub(super) async fn remove(&mut self, collection: Collection, place: &Place) -> Result<(), IndexError> {
+        if self.pending.has(place) {
+            self.flush().await?;
+        }
+        let (repo, rkey) = (place.0, place.2.as_str());
         let by_key = |table: &str, returning: &str| {
             AssertSqlSafe(format!("DELETE FROM {table} WHERE repo = $1 AND rkey = $2{returning}"))
         };
         match collection {
             Collection::Manifest => return self.remove_manifest(repo, rkey).await,
             Collection::Tag => {
-                let gone: Option<(i64, String)> =
-                    first!(&mut *self.tx, by_key("tags", " RETURNING repository, tag"), repo, rkey);
-                if let Some((repository, tag)) = gone {
+                let there: Option<(i64, String)> = first!(
+                    &mut *self.tx,
+                    "SELECT repository, tag FROM tags WHERE repo = $1 AND rkey = $2",
+                    repo,
+                    rkey
+                );
+                if let Some((repository, tag)) = there {
                     self.name_of(repository).await?;
-                    self.moved.insert((repository, tag));
+                    self.moves_now((repository, tag)).await?;
+                    run!(self.tx, by_key("tags", ""), repo, rkey);
                     self.touch(repository, false);
                 }
             }
@@ -151,6 +155,10 @@ impl Writing {
     }
 
     async fn remove_manifest(&mut self, repo: i64, rkey: &str) -> Result<(), IndexError> {
+        // Another one that waits may be all that the bytes are kept for.
+        if self.pending.has_manifests() {
+            self.flush().await?;
+        }
         let gone: Option<(i64, Vec<u8>)> = first!(
             &mut *self.tx,
             "DELETE FROM manifests WHERE repo = $1 AND rkey = $2 RETURNING id, digest",
@@ -176,155 +184,93 @@ impl Writing {
         Ok(())
     }
 
-    pub(super) async fn insert(&mut self, repo: i64, rkey: &str, record: &Indexed) -> Result<(), IndexError> {
-        match record {
-            Indexed::Manifest(record) => self.manifest(repo, rkey, record).await,
-            Indexed::Tag(record) => self.tag(repo, rkey, record).await,
-            Indexed::Page(record) => self.page(repo, rkey, record).await,
-            Indexed::Star(record) => self.star(repo, rkey, record).await,
-            Indexed::Profile(record) => self.profile(repo, rkey, record).await,
-            Indexed::Hold(record) => self.hold(repo, rkey, record).await,
-            Indexed::Captain(record) => self.captain(repo, rkey, record).await,
-            Indexed::Crew(record) => self.crew(repo, rkey, record).await,
-            Indexed::Stats(record) => self.stats(repo, rkey, record).await,
-            Indexed::Scan(record) => self.scan(repo, rkey, record).await,
-            Indexed::Layer(record) => self.layer(repo, rkey, record).await,
+    /// The tag is about to move. Where it went by a commit before this one is settled first.
+    async fn moves_now(&mut self, tag: (i64, String)) -> Result<(), IndexError> {
+        if self.moved.contains(&tag) {
+            self.flush().await?;
         }
+        self.moving.insert(tag);
+        Ok(())
     }
 
-    async fn manifest(&mut self, repo: i64, rkey: &str, record: &ManifestRecord) -> Result<(), IndexError> {
+    pub(super) async fn insert(&mut self, place: Place, record: &Indexed) -> Result<(), IndexError> {
+        let (repo, rkey) = (place.0, place.2.as_str());
+        match record {
+            Indexed::Manifest(record) => self.manifest(place, record).await?,
+            Indexed::Tag(record) => self.tag(place, record).await?,
+            Indexed::Page(record) => self.page(repo, rkey, record).await?,
+            Indexed::Star(record) => self.star(repo, rkey, record).await?,
+            Indexed::Profile(record) => self.profile(repo, rkey, record).await?,
+            Indexed::Hold(record) => self.hold(repo, rkey, record).await?,
+            Indexed::Captain(record) => self.captain(repo, rkey, record).await?,
+            Indexed::Crew(record) => self.crew(repo, rkey, record).await?,
+            Indexed::Stats(record) => self.stats(repo, rkey, record).await?,
+            Indexed::Scan(record) => self.scan(repo, rkey, record).await?,
+            Indexed::Layer(record) => self.layer(place, record),
+        }
+        if self.pending.is_full() {
+            self.flush().await?;
+        }
+        Ok(())
+    }
+
+    async fn manifest(&mut self, place: Place, record: &ManifestRecord) -> Result<(), IndexError> {
         let body = record.inline_manifest().or_else(|| {
             // The oldest records keep the fields only; written the usual way they often give the same bytes again.
             if record.has_bytes() { None } else { record.manifest_with(record.rebuild().bytes) }
         });
         let config_type = record.config.as_ref().map(|config| config.media_type.clone());
         let artifact_type = body.as_ref().and_then(artifact_type).or(config_type);
-        let artifact_type = artifact_type.map(|text| clean(&text, 255));
         let from_blob = record.manifest_blob.as_ref().and_then(|blob| blob.size);
         let body_size = body.as_ref().map(|body| body.bytes.len() as u64).or(from_blob).map(size);
         let blobs = record.config.iter().chain(&record.layers);
         let content: u64 = blobs.map(|blob| blob.size).fold(0, u64::saturating_add);
-        let created_at = millis(&record.created_at);
-        let made: Option<(i64,)> = first!(
-            &mut *self.tx,
-            "INSERT INTO manifests (repo, rkey, digest, media_type, artifact_type, size, created_at, hold, subject, \
-             annotations, content_size, layer_count, pds_blob) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) RETURNING id",
-            repo,
-            rkey,
-            record.digest.as_bytes(),
-            record.media_type.as_str(),
-            artifact_type,
-            body_size,
-            created_at,
-            record.hold().map(|hold| hold.to_string()),
-            record.subject.as_ref().map(|subject| subject.digest.as_bytes().to_vec()),
-            json(&record.annotations),
-            size(content),
-            i64::try_from(record.layers.len()).unwrap_or(i64::MAX),
-            record.manifest_blob.as_ref().map(|blob| blob.cid.to_string())
-        );
-        let (id,) = made.ok_or_else(|| IndexError::corrupt("a row without a number"))?;
+        let mut repositories = Vec::new();
         for name in record.repositories() {
-            let repository = self.repository(repo, name.as_str()).await?;
-            // A list may name one twice.
-            run!(
-                self.tx,
-                "INSERT INTO manifest_repositories (manifest, repository, created_at) VALUES ($1, $2, $3) \
-                 ON CONFLICT DO NOTHING",
-                id,
-                repository,
-                created_at
-            );
+            let repository = self.repository(place.0, name.as_str()).await?;
             self.touch(repository, false);
+            repositories.push(repository);
         }
         let config = record.config.iter().map(|config| (CONFIG, config));
-        let layers: Vec<_> = config.chain((0..).zip(&record.layers)).collect();
-        for rows in layers.chunks(ROWS) {
-            self.layers(id, rows).await?;
-        }
-        for (position, child) in (0_i64..).zip(&record.manifests) {
-            self.child(id, position, child).await?;
-        }
+        let row = ManifestRow {
+            repo: place.0,
+            rkey: place.2.clone(),
+            digest: record.digest,
+            media_type: record.media_type.as_str().to_owned(),
+            artifact_type: artifact_type.map(|text| clean(&text, 255)),
+            size: body_size,
+            created_at: millis(&record.created_at),
+            hold: record.hold().map(|hold| hold.to_string()),
+            subject: record.subject.as_ref().map(|subject| subject.digest),
+            annotations: json(&record.annotations),
+            content_size: size(content),
+            layer_count: i64::try_from(record.layers.len()).unwrap_or(i64::MAX),
+            pds_blob: record.manifest_blob.as_ref().map(|blob| blob.cid.to_string()),
+            repositories,
+            layers: config.chain((0..).zip(&record.layers)).map(layer_row).collect(),
+            children: (0..).zip(&record.manifests).map(child_row).collect(),
+        };
+        self.pending.manifest(place, row);
         if let Some(body) = body.filter(|body| body.bytes.len() <= MAX_BODY) {
-            self.body(&body.digest, &body.bytes).await?;
+            self.pending.body(body.digest, body.bytes);
         }
         Ok(())
     }
 
-    pub(super) async fn body(&mut self, digest: &Digest, bytes: &[u8]) -> Result<(), IndexError> {
-        run!(
-            self.tx,
-            "INSERT INTO bodies (digest, bytes) VALUES ($1, $2) ON CONFLICT (digest) DO NOTHING",
-            digest.as_bytes(),
-            bytes
-        );
-        Ok(())
-    }
-
-    async fn layers(&mut self, manifest: i64, rows: &[(i64, &BlobReference)]) -> Result<(), IndexError> {
-        let values: Vec<String> = (0..rows.len())
-            .map(|row| {
-                let at = row * 4 + 2;
-                format!("($1, ${}, ${}, ${}, ${})", at, at + 1, at + 2, at + 3)
-            })
-            .collect();
-        let sql = format!(
-            "INSERT INTO layers (manifest, position, digest, size, media_type) VALUES {}",
-            values.join(", ")
-        );
-        let mut query = sqlx::query(AssertSqlSafe(sql)).bind(manifest);
-        for (position, layer) in rows {
-            query = query
-                .bind(*position)
-                .bind(layer.digest.as_bytes())
-                .bind(size(layer.size))
-                .bind(clean(&layer.media_type, 255));
-        }
-        query.execute(&mut *self.tx).await?;
-        Ok(())
-    }
-
-    async fn child(
-        &mut self,
-        manifest: i64,
-        position: i64,
-        child: &ManifestReference,
-    ) -> Result<(), IndexError> {
-        let platform = child.platform.as_ref();
-        run!(
-            self.tx,
-            "INSERT INTO children (manifest, position, digest, size, media_type, os, architecture, variant, annotations) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-            manifest,
-            position,
-            child.digest.as_bytes(),
-            size(child.size),
-            clean(&child.media_type, 255),
-            platform.map(|platform| clean(&platform.os, 64)),
-            platform.map(|platform| clean(&platform.architecture, 64)),
-            platform.and_then(|platform| platform.variant.as_deref()).map(|variant| clean(variant, 64)),
-            json(&child.annotations)
-        );
-        Ok(())
-    }
-
-    async fn tag(&mut self, repo: i64, rkey: &str, record: &TagRecord) -> Result<(), IndexError> {
-        let repository = self.repository(repo, record.repository.as_str()).await?;
-        run!(
-            self.tx,
-            "INSERT INTO tags (repo, rkey, repository, tag, digest, media_type, updated_at, usual) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-            repo,
-            rkey,
+    async fn tag(&mut self, place: Place, record: &TagRecord) -> Result<(), IndexError> {
+        let repository = self.repository(place.0, record.repository.as_str()).await?;
+        self.moves_now((repository, record.tag.as_str().to_owned())).await?;
+        let row = TagRow {
+            repo: place.0,
+            rkey: place.2.clone(),
             repository,
-            record.tag.as_str(),
-            record.manifest_digest().map(|digest| digest.as_bytes().to_vec()),
-            record.media_type.as_ref().map(|kind| kind.as_str().to_owned()),
-            record.written_at().map_or(0, millis),
-            i64::from(record.rkey().as_str() == rkey)
-        );
-        self.moved.insert((repository, record.tag.as_str().to_owned()));
+            tag: record.tag.as_str().to_owned(),
+            digest: record.manifest_digest(),
+            media_type: record.media_type.as_ref().map(|kind| kind.as_str().to_owned()),
+            updated_at: record.written_at().map_or(0, millis),
+            usual: i64::from(record.rkey().as_str() == place.2),
+        };
+        self.pending.tag(place, row);
         self.touch(repository, false);
         Ok(())
     }
@@ -495,17 +441,38 @@ impl Writing {
         Ok(())
     }
 
-    async fn layer(&mut self, repo: i64, rkey: &str, record: &LayerRecord) -> Result<(), IndexError> {
-        run!(
-            self.tx,
-            "INSERT INTO hold_layers (repo, rkey, digest, owner, size) VALUES ($1, $2, $3, $4, $5)",
-            repo,
-            rkey,
-            record.digest.as_bytes(),
-            record.user_did.as_str(),
-            size(record.size)
-        );
-        Ok(())
+    fn layer(&mut self, place: Place, record: &LayerRecord) {
+        let row = HoldLayerRow {
+            repo: place.0,
+            rkey: place.2.clone(),
+            digest: record.digest,
+            owner: record.user_did.to_string(),
+            size: size(record.size),
+        };
+        self.pending.hold_layer(place, row);
+    }
+}
+
+fn layer_row((position, layer): (i64, &BlobReference)) -> LayerRow {
+    LayerRow {
+        position,
+        digest: layer.digest,
+        size: size(layer.size),
+        media_type: clean(&layer.media_type, 255),
+    }
+}
+
+fn child_row((position, child): (i64, &ManifestReference)) -> ChildRow {
+    let platform = child.platform.as_ref();
+    ChildRow {
+        position,
+        digest: child.digest,
+        size: size(child.size),
+        media_type: clean(&child.media_type, 255),
+        os: platform.map(|platform| clean(&platform.os, 64)),
+        architecture: platform.map(|platform| clean(&platform.architecture, 64)),
+        variant: platform.and_then(|platform| platform.variant.as_deref()).map(|variant| clean(variant, 64)),
+        annotations: json(&child.annotations),
     }
 }
 

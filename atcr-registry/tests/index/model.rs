@@ -19,7 +19,7 @@ type Records = BTreeMap<(Collection, RecordKey), Value>;
 
 /// What is done to a repo in one commit: whose, and records to write or to remove.
 #[derive(Debug, Clone)]
-struct Write {
+pub(crate) struct Write {
     repo: usize,
     changes: Vec<(usize, usize, usize, bool)>,
 }
@@ -27,8 +27,8 @@ struct Write {
 /// What happens to the stream.
 #[derive(Debug, Clone)]
 enum Step {
-    /// So many events arrive.
-    Arrive(usize),
+    /// So many events arrive, in batches of at most so many.
+    Arrive(usize, usize),
     /// So many are lost.
     Lost(usize),
     /// The stream begins again so far back.
@@ -43,7 +43,7 @@ enum Step {
     Break,
 }
 
-fn writes() -> impl Strategy<Value = Vec<Write>> {
+pub(crate) fn writes() -> impl Strategy<Value = Vec<Write>> {
     let change = (0..9usize, 0..9usize, 0..12usize, prop::bool::weighted(0.25));
     let write = (0..3usize, prop::collection::vec(change, 1..4));
     prop::collection::vec(write.prop_map(|(repo, changes)| Write { repo, changes }), 1..40)
@@ -51,7 +51,7 @@ fn writes() -> impl Strategy<Value = Vec<Write>> {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
-        6 => (1..6usize).prop_map(Step::Arrive),
+        6 => (1..16usize, 1..9usize).prop_map(|(n, together)| Step::Arrive(n, together)),
         1 => (1..4usize).prop_map(Step::Lost),
         1 => (1..12usize).prop_map(Step::Again),
         2 => Just(Step::WriteThrough),
@@ -63,14 +63,14 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 /// The repos at their servers, and every commit that led there.
-struct World {
-    commits: Vec<RepoCommit>,
+pub(crate) struct World {
+    pub(crate) commits: Vec<RepoCommit>,
     /// Each repo after each of its commits: (number of the commit, records).
     states: [Vec<(usize, Records)>; 3],
 }
 
 impl World {
-    fn new(writes: &[Write]) -> Self {
+    pub(crate) fn new(writes: &[Write]) -> Self {
         let mut world = Self { commits: Vec::new(), states: Default::default() };
         for (number, write) in writes.iter().enumerate() {
             let before = world.states[write.repo].last().cloned();
@@ -142,10 +142,13 @@ impl World {
 
 const SOURCE: &str = "wss://relay.example";
 
-async fn deliver(index: &Index, world: &World, range: std::ops::Range<usize>) {
-    for number in range {
-        let cursor = Cursor { source: SOURCE.to_owned(), seq: i64::try_from(number).unwrap() + 1 };
-        index.apply(&[Event::Commit(world.commits[number].clone())], Some(&cursor)).await.unwrap();
+async fn deliver(index: &Index, world: &World, range: std::ops::Range<usize>, together: usize) {
+    let mut at = range.start;
+    for batch in world.commits[range].chunks(together) {
+        at += batch.len();
+        let cursor = Cursor { source: SOURCE.to_owned(), seq: i64::try_from(at).unwrap() };
+        let events: Vec<Event> = batch.iter().cloned().map(Event::Commit).collect();
+        index.apply(&events, Some(&cursor)).await.unwrap();
     }
 }
 
@@ -154,9 +157,9 @@ async fn run(place: &Place, world: &World, steps: &[Step]) -> Index {
     let (mut at, all) = (0, world.commits.len());
     for step in steps {
         match step {
-            Step::Arrive(n) => {
+            Step::Arrive(n, together) => {
                 let end = (at + n).min(all);
-                deliver(&index, world, at..end).await;
+                deliver(&index, world, at..end, *together).await;
                 at = end;
             }
             Step::Lost(n) => at = (at + n).min(all),
@@ -179,7 +182,7 @@ async fn run(place: &Place, world: &World, steps: &[Step]) -> Index {
             Step::Break => world.heal(&index, (at + 1).min(all), true).await,
         }
     }
-    deliver(&index, world, at..all).await;
+    deliver(&index, world, at..all, 5).await;
     // Those of whom every event was lost are found in the list of accounts.
     for repo in 0..3 {
         if world.at(repo, all).is_some() && index.account(&did(repo)).await.unwrap().is_none() {
@@ -196,7 +199,7 @@ async fn run(place: &Place, world: &World, steps: &[Step]) -> Index {
 }
 
 /// Everything that can be asked, in one order.
-async fn everything(index: &Index) -> Vec<String> {
+pub(crate) async fn everything(index: &Index) -> Vec<String> {
     let all = PageRequest::first(200);
     let mut said = Vec::new();
     let mut say = |what: &str, value: String| said.push(format!("{what}: {value}"));
