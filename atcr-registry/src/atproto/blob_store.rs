@@ -1,4 +1,5 @@
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use atcr_core::blob_store::{BeginUpload, BlobContent, BlobInfo, BlobStore, ByteStream, UploadState};
@@ -13,6 +14,7 @@ use atcr_core::syntax::Did;
 use atcr_core::{Access, Principal, StoreError};
 use futures_util::TryStreamExt;
 use http::header;
+use moka::future::Cache;
 use reqwest::Response;
 use url::Url;
 use uuid::Uuid;
@@ -25,6 +27,9 @@ use super::part_upload::{self, Step};
 
 /// Parts begin at this size where the hold does not say, and have at least it.
 const PART_SIZE: u64 = 8 * 1024 * 1024;
+
+/// A hold that did not answer is asked after all others for so long.
+const ASKED_LAST: Duration = Duration::from_secs(30);
 
 /// How a client gets a blob's bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -48,6 +53,8 @@ pub struct HoldBlobStore {
     delivery: BlobDelivery,
     /// The names that clients reach the registry by.
     names: Vec<String>,
+    /// Holds that did not answer.
+    down: Cache<Did, ()>,
 }
 
 impl HoldBlobStore {
@@ -59,7 +66,8 @@ impl HoldBlobStore {
         registry: Url,
     ) -> Self {
         let names = registry.host_str().map(str::to_owned).into_iter().collect();
-        Self { identities, holds, locator, delivery, names }
+        let down = Cache::builder().max_capacity(10_000).time_to_live(ASKED_LAST).build();
+        Self { identities, holds, locator, delivery, names, down }
     }
 
     /// The same for a registry that has these host names as well.
@@ -93,7 +101,10 @@ impl HoldBlobStore {
             } else {
                 self.locator.candidates(&owned.owner, digest).await?
             };
-            for hold in candidates {
+            // One that did not answer a moment ago is asked after those of which nothing bad is known.
+            let (down, up): (Vec<Did>, Vec<Did>) =
+                candidates.into_iter().partition(|hold| self.down.contains_key(hold));
+            for hold in up.into_iter().chain(down) {
                 if asked.contains(&hold) {
                     continue;
                 }
@@ -104,7 +115,12 @@ impl HoldBlobStore {
                     Err(StoreError::NotFound(said)) if said.len() > missing.len() => missing = said,
                     Err(StoreError::NotFound(_)) => {}
                     Err(error @ StoreError::RangeNotSatisfiable { .. }) => return Err(error),
-                    Err(error) => failure = Some(error),
+                    Err(error) => {
+                        if matches!(error, StoreError::Unavailable { .. }) {
+                            self.down.insert(hold.clone(), ()).await;
+                        }
+                        failure = Some(error);
+                    }
                 }
                 asked.push(hold);
             }

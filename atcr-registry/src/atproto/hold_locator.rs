@@ -80,8 +80,9 @@ impl HoldLocator {
         if let Some(directory) = &self.directory {
             holds = directory.holds_of(owner, digest).await;
         }
-        let learned = self.holds.get(&(owner.clone(), *digest)).await;
-        holds.extend(learned.filter(|hold| !holds.contains(hold)));
+        if let Some(learned) = self.holds.get(&(owner.clone(), *digest)).await {
+            self.add_with_successor(&mut holds, learned).await;
+        }
         match self.push_hold(owner).await {
             Ok(push_hold) if !holds.contains(&push_hold) => holds.push(push_hold),
             Err(error) if holds.is_empty() => return Err(error),
@@ -99,10 +100,27 @@ impl HoldLocator {
             let record: ManifestRecord = found.value;
             of_blob(&record).then(|| record.hold()).flatten()
         });
-        let mut holds = found.await?;
-        holds.sort();
-        holds.dedup();
+        let mut found = found.await?;
+        found.sort();
+        found.dedup();
+        let mut holds = Vec::with_capacity(found.len());
+        for hold in found {
+            self.add_with_successor(&mut holds, hold).await;
+        }
         Ok(holds)
+    }
+
+    /// Adds a hold behind the one that it has moved to, if that is known.
+    async fn add_with_successor(&self, holds: &mut Vec<Did>, hold: Did) {
+        let successor = match &self.directory {
+            Some(directory) => directory.successor(&hold).await,
+            None => None,
+        };
+        for hold in successor.into_iter().chain([hold]) {
+            if !holds.contains(&hold) {
+                holds.push(hold);
+            }
+        }
     }
 }
 
