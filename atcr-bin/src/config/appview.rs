@@ -245,6 +245,8 @@ pub struct Ingest {
     pub hosts: Vec<Url>,
     /// Jetstream servers that are followed.
     pub jetstream: Vec<Url>,
+    /// Whether they are asked to compress what they send.
+    pub jetstream_compress: bool,
     /// How many repos are read whole at the same time.
     pub readers: usize,
     /// The largest repo that is read, in bytes.
@@ -260,6 +262,7 @@ impl Default for Ingest {
             relays: none(),
             hosts: none(),
             jetstream: none(),
+            jetstream_compress: true,
             readers: 4,
             max_repo_size: 1 << 30,
             freshness_seconds: 60,
@@ -273,6 +276,7 @@ impl From<Ingest> for IngestOptions {
         options.sources.extend(config.relays.into_iter().map(Source::Relay));
         options.sources.extend(config.hosts.into_iter().map(Source::Host));
         options.sources.extend(config.jetstream.into_iter().map(Source::Jetstream));
+        options.jetstream_compress = config.jetstream_compress;
         options.readers = config.readers.max(1);
         options.max_repo_bytes = config.max_repo_size;
         options.freshness = Duration::from_secs(config.freshness_seconds);

@@ -24,6 +24,7 @@
 
 mod backfill;
 mod fresh;
+mod jetstream;
 mod judge;
 mod known;
 mod read_repo;
@@ -90,6 +91,9 @@ pub struct IngestOptions {
     pub max_repo_bytes: u64,
     /// A stream that says nothing for so long, not even a ping, is connected anew. Default: 90 s.
     pub silence: Duration,
+    /// Whether Jetstream servers are asked to compress what they send. One that sends it as it is all the same is
+    /// understood, and one whose compression is not is asked again without. Default: true.
+    pub jetstream_compress: bool,
     /// What is known counts as current for so long after its stream was last seen at work. Default: 60 s.
     pub freshness: Duration,
 }
@@ -101,6 +105,7 @@ impl Default for IngestOptions {
             readers: 4,
             max_repo_bytes: 1 << 30,
             silence: Duration::from_secs(90),
+            jetstream_compress: true,
             freshness: Duration::from_secs(60),
         }
     }
@@ -140,6 +145,9 @@ pub enum IngestError {
     /// The connection broke, or says what it may not.
     #[error("the stream broke: {0}")]
     Stream(String),
+    /// A compressed message is not what its compression promises, or too long.
+    #[error("a compressed message cannot be read: {0}")]
+    Compressed(String),
     /// The source ended the stream, and said why.
     #[error("the source ended the stream: {error}: {message}")]
     Ended {

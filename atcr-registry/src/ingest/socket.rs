@@ -13,7 +13,7 @@ use url::Url;
 use super::IngestError;
 
 /// The longest message that is read: a frame of the protocol.
-const MAX_MESSAGE: usize = 5_000_000;
+pub(super) const MAX_MESSAGE: usize = 5_000_000;
 
 /// Opens a WebSocket (RFC 6455). `ws` and `wss` are `http` and `https` to the gate.
 pub(super) async fn connect(egress: &Egress, url: &Url) -> Result<WebSocketStream<Upgraded>, IngestError> {

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use atcr_core::syntax::Did;
 use futures_util::future::{BoxFuture, FutureExt as _};
 use futures_util::stream::{FuturesOrdered, StreamExt as _};
 use tokio::task::JoinSet;
@@ -11,10 +10,11 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_tungstenite::tungstenite::Message;
 use url::Url;
 
+use super::jetstream::Inflater;
 use super::judge::Judged;
 use super::socket::connect;
 use super::{IngestError, Inner, Source, pause};
-use crate::index::{AccountStatus, Collection, Cursor, Event, RecordOp, RepoCommit, Since};
+use crate::index::{Collection, Cursor, Event};
 
 /// A replica that is gone is replaced after this long.
 const LEASE: Duration = Duration::from_secs(15);
@@ -32,7 +32,7 @@ impl Inner {
     pub(super) async fn follow(self: Arc<Self>, source: Source) {
         let name = source.name();
         let lease = format!("follow {name}");
-        let mut attempt = 0;
+        let (mut attempt, mut compress) = (0, self.options.jetstream_compress);
         loop {
             match self.index.lease(&lease, &self.holder, LEASE).await {
                 Ok(true) => {}
@@ -43,7 +43,7 @@ impl Inner {
                 Err(error) => tracing::warn!(%error, "the lease of a stream cannot be had"),
             }
             let began = Instant::now();
-            let ended = self.stream(&source, &lease).await;
+            let ended = self.stream(&source, &lease, compress).await;
             // A stream that lasted was a good one.
             attempt = if began.elapsed() > Duration::from_secs(60) { 0 } else { attempt + 1 };
             match ended {
@@ -52,6 +52,10 @@ impl Inner {
                     if let Err(error) = self.begin_anew(&name).await {
                         tracing::warn!(%error, "the cursor cannot be forgotten");
                     }
+                }
+                Err(error @ IngestError::Compressed(_)) if compress => {
+                    tracing::warn!(source = %name, %error, "the stream is connected again without compression");
+                    compress = false;
                 }
                 Err(error) => {
                     tracing::info!(source = %name, %error, "the stream ended; it is connected again");
@@ -69,7 +73,12 @@ impl Inner {
         Ok(())
     }
 
-    async fn stream(self: &Arc<Self>, source: &Source, lease: &str) -> Result<(), IngestError> {
+    async fn stream(
+        self: &Arc<Self>,
+        source: &Source,
+        lease: &str,
+        compress: bool,
+    ) -> Result<(), IngestError> {
         let name = source.name();
         let state = self.index.source(&name).await?;
         let cursor = match source {
@@ -84,7 +93,8 @@ impl Inner {
                 state.seq
             }
         };
-        let mut socket = connect(&self.egress, &stream_url(source, cursor)).await?;
+        let mut socket = connect(&self.egress, &stream_url(source, cursor, compress)).await?;
+        let mut inflater = Inflater::new()?;
         tracing::info!(source = %name, ?cursor, "following");
         self.index.source_is_alive(&name).await?;
         // Events from now on arrive; what was before is listed and read. It ends with the stream.
@@ -133,7 +143,10 @@ impl Inner {
                 message = socket.next(), if judging.len() < AHEAD => {
                     heard = Instant::now();
                     let Some(message) = message else { break };
-                    let message = message.map_err(|error| IngestError::Stream(error.to_string()))?;
+                    let mut message = message.map_err(|error| IngestError::Stream(error.to_string()))?;
+                    if let (Source::Jetstream(_), Message::Binary(frame)) = (source, &message) {
+                        message = Message::text(inflater.text(frame)?);
+                    }
                     let this = Arc::clone(self);
                     let source = source.clone();
                     judging.push_back(async move { this.message(&source, message).await }.boxed());
@@ -187,39 +200,6 @@ impl Inner {
             _ => Ok(Judged::default()),
         }
     }
-
-    /// One event of Jetstream.
-    async fn jetstream(&self, text: &str) -> Judged {
-        let event: jetstream::Event = match serde_json::from_str(text) {
-            Ok(event) => event,
-            Err(error) => {
-                tracing::debug!(%error, "an event that cannot be read");
-                return Judged::default();
-            }
-        };
-        let did = event.did;
-        let is_known = self.known.contains(did.as_str());
-        let mut events = Vec::new();
-        match (event.commit, event.account) {
-            (Some(commit), _) => {
-                let rev = commit.rev;
-                if let Some(op) = commit.op() {
-                    if self.known.insert(did.as_str()) {
-                        events.extend(self.identity_event(&did).await);
-                    }
-                    let (since, data) = (Since::Unknown, None);
-                    events.push(Event::Commit(RepoCommit { did, rev, since, data, ops: vec![op] }));
-                }
-            }
-            (None, Some(account)) if is_known => {
-                let status = AccountStatus::parse(account.active, account.status.as_deref());
-                events.push(Event::Account { did, status });
-            }
-            (None, None) if is_known => events = self.identity_event(&did).await,
-            _ => {}
-        }
-        Judged { seq: Some(event.time_us), events, ..Judged::default() }
-    }
 }
 
 /// What was gathered for one transaction.
@@ -247,7 +227,7 @@ impl Batch {
 }
 
 /// Where the stream is.
-fn stream_url(source: &Source, cursor: Option<i64>) -> Url {
+fn stream_url(source: &Source, cursor: Option<i64>, compress: bool) -> Url {
     let mut url = source.url().clone();
     let base = url.path().trim_end_matches('/').to_owned();
     match source {
@@ -265,6 +245,9 @@ fn stream_url(source: &Source, cursor: Option<i64>) -> Url {
             for collection in Collection::ALL {
                 query.append_pair("wantedCollections", collection.nsid());
             }
+            if compress {
+                query.append_pair("compress", "true");
+            }
             if let Some(cursor) = cursor {
                 // Its cursor is a time: two events of one microsecond would be torn apart.
                 query.append_pair("cursor", &cursor.saturating_sub(1_000_000).to_string());
@@ -272,49 +255,4 @@ fn stream_url(source: &Source, cursor: Option<i64>) -> Url {
         }
     }
     url
-}
-
-mod jetstream {
-    use atcr_core::records::data::parse_cid;
-    use atcr_core::syntax::{Nsid, RecordKey, Tid};
-    use serde::Deserialize;
-    use serde_json::Value;
-
-    use super::{Collection, Did, RecordOp};
-    use crate::ingest::verify::hash_of;
-
-    #[derive(Deserialize)]
-    pub(super) struct Event {
-        pub(super) did: Did,
-        pub(super) time_us: i64,
-        pub(super) commit: Option<Commit>,
-        pub(super) account: Option<Account>,
-    }
-
-    #[derive(Deserialize)]
-    pub(super) struct Commit {
-        pub(super) rev: Tid,
-        operation: String,
-        collection: Nsid,
-        rkey: RecordKey,
-        record: Option<Value>,
-        cid: Option<String>,
-    }
-
-    #[derive(Deserialize)]
-    pub(super) struct Account {
-        pub(super) active: bool,
-        pub(super) status: Option<String>,
-    }
-
-    impl Commit {
-        pub(super) fn op(self) -> Option<RecordOp> {
-            let collection = Collection::of(self.collection.as_str())?;
-            if self.operation == "delete" {
-                return Some(RecordOp::gone(collection, self.rkey));
-            }
-            let cid = parse_cid(&self.cid?).ok()?;
-            Some(RecordOp::written(collection, self.rkey, hash_of(&cid), self.record?))
-        }
-    }
 }

@@ -34,7 +34,7 @@ use crate::records::{manifest, tag};
 
 /// How often each method was called.
 #[derive(Debug, Clone, Default)]
-struct Counts(Arc<Mutex<BTreeMap<String, usize>>>);
+pub(crate) struct Counts(Arc<Mutex<BTreeMap<String, usize>>>);
 
 impl Counts {
     fn count(&self, router: Router) -> Router {
@@ -46,7 +46,7 @@ impl Counts {
     }
 
     /// What was asked since the last time, but for what keeps the index current.
-    fn asked(&self) -> BTreeMap<String, usize> {
+    pub(crate) fn asked(&self) -> BTreeMap<String, usize> {
         let mut counts = std::mem::take(&mut *self.0.lock().unwrap());
         counts.retain(|path, _| !path.starts_with("/xrpc/com.atproto.sync."));
         counts
@@ -93,25 +93,25 @@ impl Wire {
     }
 }
 
-struct World {
+pub(crate) struct World {
     place: Place,
     egress: Egress,
     plc: Url,
     pds: Url,
     wires: [Wire; 2],
-    counts: Counts,
-    sessions: Arc<AccountSessions>,
+    pub(crate) counts: Counts,
+    pub(crate) sessions: Arc<AccountSessions>,
     alice: Principal,
-    users: Pds,
+    pub(crate) users: Pds,
     /// Goes past the wires that are cut.
-    elsewhere: PdsManifestStore,
+    pub(crate) elsewhere: PdsManifestStore,
 }
 
 /// A registry process.
-struct Registry {
-    store: IndexedManifestStore,
-    index: Index,
-    ingest: Ingest,
+pub(crate) struct Registry {
+    pub(crate) store: IndexedManifestStore,
+    pub(crate) index: Index,
+    pub(crate) ingest: Ingest,
     running: Option<JoinHandle<()>>,
 }
 
@@ -153,7 +153,7 @@ fn local(port: u16) -> Url {
 }
 
 impl World {
-    async fn new(place: Place) -> Self {
+    pub(crate) async fn new(place: Place) -> Self {
         let counts = Counts::default();
         let serve = |listener, router: Router| {
             let router = counts.count(router);
@@ -187,29 +187,40 @@ impl World {
     /// A registry that has just started, and follows the PDS.
     async fn start(&self, freshness: Duration) -> Registry {
         let mut registry = self.open(freshness).await;
-        registry.running = Some(tokio::spawn(registry.ingest.clone().run()));
+        registry.run();
         registry
     }
 
-    /// A registry that follows nothing.
+    /// The same before it begins to follow.
     async fn open(&self, freshness: Duration) -> Registry {
+        let sources = vec![Source::Host(self.pds.clone())];
+        self.open_with(sources, freshness, atcr_pds::Clock::system()).await
+    }
+
+    /// One that will follow these, and whose index has this clock.
+    pub(crate) async fn open_with(
+        &self,
+        sources: Vec<Source>,
+        freshness: Duration,
+        clock: atcr_pds::Clock,
+    ) -> Registry {
         let mut options = IngestOptions::default();
-        options.sources = vec![Source::Host(self.pds.clone())];
+        options.sources = sources;
         options.freshness = freshness;
         let (dids, handles) = resolvers(&self.egress, &self.plc, &self.pds);
         let direct = IdentityResolver::new(Arc::clone(&dids), Arc::clone(&handles));
-        let index = self.place.open().await;
+        let index = Index::open_with(&self.place.url, clock).await.unwrap();
         let ingest = Ingest::new(index.clone(), self.egress.clone(), direct, options);
         let known = indexed_identities(&index, &ingest, dids, handles);
         let (store, _) = network(&self.egress, known, &self.sessions).indexed_stores(&index, &ingest);
         Registry { store, index, ingest, running: None }
     }
 
-    fn at(&self, name: &str) -> Access {
+    pub(crate) fn at(&self, name: &str) -> Access {
         Access::new(self.alice.clone(), format!("alice.test/{name}").parse().unwrap())
     }
 
-    fn did(&self) -> Did {
+    pub(crate) fn did(&self) -> Did {
         self.alice.did().unwrap().clone()
     }
 
@@ -227,8 +238,12 @@ impl World {
 }
 
 impl Registry {
+    pub(crate) fn run(&mut self) {
+        self.running = Some(tokio::spawn(self.ingest.clone().run()));
+    }
+
     /// Waits until something holds. What is waited for happens by itself, within seconds.
-    async fn until<F: Future<Output = bool>>(&self, what: &str, holds: impl Fn() -> F) {
+    pub(crate) async fn until<F: Future<Output = bool>>(&self, what: &str, holds: impl Fn() -> F) {
         let waiting = async {
             while !holds().await {
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -252,7 +267,7 @@ impl Registry {
         .await;
     }
 
-    async fn tagged(&self, access: &Access, tag: &Tag) -> Option<Digest> {
+    pub(crate) async fn tagged(&self, access: &Access, tag: &Tag) -> Option<Digest> {
         match self.store.get(access, &Reference::Tag(tag.clone())).await {
             Ok(manifest) => {
                 assert_eq!(Digest::sha256(&manifest.bytes), manifest.digest);
@@ -263,7 +278,7 @@ impl Registry {
         }
     }
 
-    async fn stop(mut self) {
+    pub(crate) async fn stop(mut self) {
         if let Some(running) = self.running.take() {
             running.abort();
             running.await.ok();
