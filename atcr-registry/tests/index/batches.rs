@@ -38,6 +38,12 @@ async fn also(index: &Index) -> Vec<String> {
     for repo in 0..3 {
         let account = index.account(&did(repo)).await.unwrap();
         said.push(format!("{:?}", account.map(|a| (a.handle.clone(), a.active, a.complete))));
+        let all = PageRequest::first(200);
+        let moves = index.moves_since(&did(repo), jiff::Timestamp::UNIX_EPOCH, &all).await.unwrap().items;
+        let mut moves: Vec<String> = moves.iter().map(|moved| format!("{moved:?}")).collect();
+        // Those of one commit are in the order in which the repositories were made.
+        moves.sort();
+        said.extend(moves);
         for n in 0..NAMES.len() {
             let all = PageRequest::first(500);
             said.push(format!("{:?}", index.history(&did(repo), &name(n), None, &all).await.unwrap().items));
