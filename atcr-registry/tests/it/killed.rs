@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use atcr_core::authorizer::OpenAuthorizer;
 use atcr_core::blob_store::FilesystemBlobStore;
@@ -17,6 +18,9 @@ use tokio::net::TcpStream;
 use crate::support::{image, index};
 
 const DIRECTORY: &str = "ATCR_TEST_DIRECTORY";
+/// How often a test looks for what a process has written, and the pause in between: half a minute.
+const POLLS: usize = 30_000;
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// The registry that the tests start and kill: this test is its process.
 #[test]
@@ -93,10 +97,24 @@ impl Process {
         let head =
             format!("PATCH {location} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", 2 * chunk.len());
         stream.write_all(&[head.as_bytes(), chunk].concat()).await.unwrap();
-        while bytes_of_uploads(directory) <= before {
-            tokio::task::yield_now().await;
+        for _ in 0..POLLS {
+            if bytes_of_uploads(directory) > before {
+                return stream;
+            }
+            let mut answer = [0; 1024];
+            // It answers before the end of the body only to refuse it; a connection that it closed has nothing to say.
+            if let Ok(length) = stream.try_read(&mut answer) {
+                panic!(
+                    "the registry does not take the chunk: {:?}",
+                    String::from_utf8_lossy(&answer[..length])
+                );
+            }
+            tokio::time::sleep(PAUSE).await;
         }
-        stream
+        panic!(
+            "of a chunk of {} bytes the registry has written nothing down, and has not refused it",
+            chunk.len()
+        );
     }
 }
 
