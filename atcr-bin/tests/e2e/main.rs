@@ -10,6 +10,7 @@ mod device_sign_in;
 mod domains;
 mod hold;
 mod index;
+mod install;
 mod outage;
 mod push_pull;
 mod repo;
