@@ -82,8 +82,9 @@ fn scope(name: &RepositoryName, action: Action) -> String {
     format!("repository:{name}:{actions}")
 }
 
+/// What every client reads within quotes: other letters are no text to some (RFC 9110 §5.5).
 fn quotable(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control() && !matches!(c, '"' | '\\')).collect()
+    text.chars().filter(|c| matches!(c, ' '..='~') && !matches!(c, '"' | '\\')).collect()
 }
 
 #[async_trait]
@@ -125,5 +126,18 @@ impl Authorizer for TokenAuthorizer {
     async fn is_public(&self, repository: &RepositoryName) -> bool {
         let granted = self.policy.actions(&Principal::Anonymous, repository, &[Action::Pull]).await;
         granted.is_ok_and(|granted| granted.contains(&Action::Pull))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_the_service_is_called_a_challenge_is_plain_text() {
+        assert_eq!(
+            quotable("a \"quoted\\ service\u{1}\u{7f} of r\u{49a}gistry"),
+            "a quoted service of rgistry"
+        );
     }
 }
