@@ -1,13 +1,14 @@
 //! Who did what, when, and from where: the events of the tracing target [`AUDIT`], one JSON object per line in a file.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::Write as _;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use atcr_auth::TrustedProxies;
 use atcr_core::AUDIT;
+use atcr_core::files::open_private;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
@@ -42,7 +43,7 @@ struct AuditFile {
 impl AuditLog {
     /// Opens the file, or makes it.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let file = append(path).map_err(Error::file(path, "written"))?;
+        let file = open_private(path).map_err(Error::file(path, "written"))?;
         Ok(Self(Arc::new(Mutex::new(AuditFile { path: path.to_owned(), file, failing: false }))))
     }
 
@@ -64,14 +65,10 @@ impl AuditFile {
         let opened = self.file.metadata()?;
         let same = |there: std::fs::Metadata| (there.dev(), there.ino()) == (opened.dev(), opened.ino());
         if !std::fs::metadata(&self.path).is_ok_and(same) {
-            self.file = append(&self.path)?;
+            self.file = open_private(&self.path)?;
         }
         Ok(())
     }
-}
-
-fn append(path: &Path) -> std::io::Result<File> {
-    OpenOptions::new().append(true).create(true).mode(0o600).open(path)
 }
 
 /// The fields of a span or an event.
@@ -199,7 +196,7 @@ mod tests {
         assert_eq!(numbers(&path), [3]);
         // Copied and emptied: no gap in front of what follows.
         std::fs::copy(&path, &moved).unwrap();
-        OpenOptions::new().write(true).truncate(true).open(&path).unwrap();
+        File::options().write(true).truncate(true).open(&path).unwrap();
         write(4);
         assert_eq!((numbers(&moved), numbers(&path)), (vec![3], vec![4]));
         // Where it cannot be written nobody is held up, and it is gone on with as soon as it can.

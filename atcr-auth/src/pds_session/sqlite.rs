@@ -42,7 +42,8 @@ impl SqliteSessionStore {
     /// Sessions that do not open with `key` count as absent: their owners sign in again.
     pub async fn open(path: &Path, key: SealingKey) -> Result<Self, SessionStoreError> {
         let failed = |e: sqlx::Error| SessionStoreError::new("the file cannot be opened", e);
-        make_private(path).map_err(|e| SessionStoreError::new("the file cannot be made", e))?;
+        atcr_core::files::open_private(path)
+            .map_err(|e| SessionStoreError::new("the file cannot be made", e))?;
         let options = SqliteConnectOptions::new()
             .filename(path)
             .journal_mode(SqliteJournalMode::Wal)
@@ -82,17 +83,6 @@ impl SqliteSessionStore {
     fn open_row(&self, name: RowName, sealed: &[u8]) -> Option<Vec<u8>> {
         self.key.open(&row_owner(name), sealed).ok()
     }
-}
-
-#[cfg(unix)]
-fn make_private(path: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::OpenOptionsExt as _;
-    std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(path).map(drop)
-}
-
-#[cfg(not(unix))]
-fn make_private(path: &Path) -> std::io::Result<()> {
-    std::fs::OpenOptions::new().append(true).create(true).open(path).map(drop)
 }
 
 /// A version that no session had before, so that one that was dropped and made anew is not mistaken for itself.

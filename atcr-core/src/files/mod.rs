@@ -33,6 +33,15 @@ pub fn create_directory(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Opens a file for appending. Where there is none it is made, and nobody but its owner may read it (on Unix).
+pub fn open_private(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    options.append(true).create(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
 /// Names the file in an error, and keeps its kind.
 pub fn named(doing: &str, path: &Path) -> impl FnOnce(io::Error) -> io::Error + use<> {
     let doing = format!("{doing} {}", path.display());

@@ -165,20 +165,9 @@ fn delivery(row: DeliveryRow) -> Delivery {
     }
 }
 
-#[cfg(unix)]
-fn make_private(path: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::OpenOptionsExt as _;
-    std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(path).map(drop)
-}
-
-#[cfg(not(unix))]
-fn make_private(path: &Path) -> std::io::Result<()> {
-    std::fs::OpenOptions::new().append(true).create(true).open(path).map(drop)
-}
-
 impl Store {
     pub(super) async fn open(path: &Path, key: SealingKey) -> Result<Self, WebhookError> {
-        make_private(path).map_err(WebhookError::store)?;
+        atcr_core::files::open_private(path).map_err(WebhookError::store)?;
         let options = SqliteConnectOptions::new()
             .filename(path)
             .journal_mode(SqliteJournalMode::Wal)
