@@ -119,6 +119,22 @@ async fn the_bucket_may_stand_in_the_host() {
 }
 
 #[tokio::test]
+async fn a_signed_url_has_the_token_of_credentials_that_are_lent() {
+    let server = Server::start(Rules::default()).await;
+    let mut config = config(&server);
+    if let S3Credentials::Static { session_token, .. } = &mut config.credentials {
+        *session_token = Some("a/token+of=them".to_owned());
+    }
+    let storage = S3Storage::open(config).await;
+    let upload = storage.begin_upload().await.unwrap();
+    let part = storage.presign_part(&upload, n(1), Duration::from_secs(60)).await.unwrap().unwrap();
+    let query = part.url.query().unwrap();
+    assert!(query.contains("&X-Amz-Security-Token=a%2Ftoken%2Bof%3Dthem"), "{query}");
+    let answer = client::send(part.method, &part.url, part.headers, Bytes::from_static(b"bytes")).await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", String::from_utf8_lossy(&answer.body));
+}
+
+#[tokio::test]
 async fn parts_go_in_and_blobs_come_out_by_signed_urls_alone() {
     let (server, storage) = storage(Rules::default()).await;
     let upload = storage.begin_upload().await.unwrap();
@@ -401,6 +417,28 @@ async fn wrong_credentials_and_buckets_are_told_apart_from_what_is_missing() {
     wrong.bucket = "elsewhere".to_owned();
     let error = S3Storage::open(wrong).await.begin_upload().await.unwrap_err();
     assert!(error.to_string().contains("NoSuchBucket"), "{error}");
+}
+
+/// One line for a person, not what the SDK knows of the request.
+#[tokio::test]
+async fn a_storage_that_is_none_is_said_in_a_line() {
+    let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let page = axum::Router::new().fallback(|| async { (StatusCode::BAD_GATEWAY, "<h1>a proxy</h1>\r\n") });
+    let proxy = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = proxy.local_addr().unwrap();
+    tokio::spawn(axum::serve(proxy, page).into_future());
+    for (at, said) in [(nobody, "Connection refused"), (address, "502: <h1>a proxy</h1> (")] {
+        let mut config = S3Config::new(BUCKET);
+        config.endpoint = Some(format!("http://{at}").parse().unwrap());
+        config.region = Some(REGION.to_owned());
+        config.credentials = S3Credentials::Static {
+            access_key_id: ACCESS_KEY.to_owned(),
+            secret_access_key: SECRET_KEY.to_owned(),
+            session_token: None,
+        };
+        let error = S3Storage::open(config).await.begin_upload().await.unwrap_err().to_string();
+        assert!(error.contains(said) && error.len() < 250 && !error.contains(['{', '\n']), "{error}");
+    }
 }
 
 /// The answer to a HEAD has no body that says what is wrong; only 404 says that nothing is there.

@@ -1,13 +1,19 @@
-use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use std::error::Error;
+
+use aws_sdk_s3::config::http::HttpResponse;
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::RequestId as _;
 
 use super::super::StorageError;
+
+/// Of an answer that is no error of S3's, so much is repeated.
+const REPEATED: usize = 200;
 
 /// What the storage refused or why it could not be asked.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum S3Failure {
     /// It answered with an error.
-    #[error("S3 answered {status} {code}: {message} (request {request})")]
+    #[error("S3 answered {status}{}{code}: {message} (request {request})", if code.is_empty() { "" } else { " " })]
     Refused { status: u16, code: String, message: String, request: String },
     /// No answer came, or one that is none.
     #[error("{0}")]
@@ -46,7 +52,7 @@ impl S3Failure {
 
 impl<E> From<SdkError<E>> for S3Failure
 where
-    E: std::error::Error + ProvideErrorMetadata + 'static,
+    E: Error + ProvideErrorMetadata + 'static,
 {
     fn from(error: SdkError<E>) -> Self {
         let request = error.request_id().unwrap_or("without a name").to_owned();
@@ -56,18 +62,35 @@ where
                 code: refused.err().code().unwrap_or_default().to_owned(),
                 message: match refused.err().message() {
                     Some(message) => message.to_owned(),
-                    // Without a message it is an answer that cannot be read, or one without a body.
-                    None => DisplayErrorContext(&error).to_string(),
+                    None => said(refused.raw()),
                 },
                 request,
             },
             SdkError::ResponseError(broken) => Self::Refused {
                 status: broken.raw().status().as_u16(),
                 code: "an answer that broke off".to_owned(),
-                message: DisplayErrorContext(&error).to_string(),
+                message: reasons(&error),
                 request,
             },
-            other => Self::Unreached(DisplayErrorContext(other).to_string()),
+            other => Self::Unreached(reasons(other)),
         }
     }
+}
+
+/// An answer without a message: a proxy's page, perhaps, or nothing.
+fn said(answer: &HttpResponse) -> String {
+    let body = String::from_utf8_lossy(answer.body().bytes().unwrap_or_default());
+    let text: String = body.chars().filter(|c| !c.is_control()).take(REPEATED).collect();
+    if text.is_empty() { "without a word".to_owned() } else { text }
+}
+
+/// An error and its causes, without the requests and answers that the SDK's own way of showing it repeats.
+fn reasons(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text.push_str(&format!(": {inner}"));
+        cause = inner.source();
+    }
+    text
 }

@@ -26,12 +26,12 @@ use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{
     Builder, Credentials, Region, RequestChecksumCalculation, ResponseChecksumValidation,
+    SharedCredentialsProvider,
 };
-use moka::future::Cache;
 use url::Url;
 
 pub use self::config::{Addressing, S3Config, S3Credentials};
-use self::presign::SignedGet;
+use self::presign::Signer;
 use super::{
     Capabilities, Object, ObjectKey, ObjectStorage, OpenUpload, Part, PartBody, PartNumber, SignedRequest,
     StorageError, StorageUpload, Usage,
@@ -66,29 +66,30 @@ pub struct S3Storage {
 struct Inner {
     client: Client,
     config: S3Config,
-    signed: Cache<ObjectKey, Arc<SignedGet>>,
+    signer: Signer,
 }
 
 impl S3Storage {
     /// Prepares access to the bucket. The bucket itself is asked nothing yet; [`S3Credentials::Chain`] may ask for
     /// credentials.
     pub async fn open(config: S3Config) -> Self {
-        let builder = match &config.credentials {
-            S3Credentials::Static { access_key_id, secret_access_key, session_token } => Builder::new()
-                .behavior_version(BehaviorVersion::latest())
-                .region(Region::new(config.region.clone().unwrap_or_else(|| DEFAULT_REGION.to_owned())))
-                .credentials_provider(Credentials::new(
-                    access_key_id,
-                    secret_access_key,
-                    session_token.clone(),
-                    None,
-                    "configuration",
-                )),
+        let (builder, credentials) = match &config.credentials {
+            S3Credentials::Static { access_key_id, secret_access_key, session_token } => {
+                let (id, secret) = (access_key_id, secret_access_key);
+                let known = Credentials::new(id, secret, session_token.clone(), None, "configuration");
+                let known = SharedCredentialsProvider::new(known);
+                let builder = Builder::new()
+                    .behavior_version(BehaviorVersion::latest())
+                    .region(Region::new(config.region.clone().unwrap_or_else(|| DEFAULT_REGION.to_owned())))
+                    .credentials_provider(known.clone());
+                (builder, Some(known))
+            }
             S3Credentials::Chain => {
                 let chain = aws_config::defaults(BehaviorVersion::latest()).load().await;
                 let found = chain.region().cloned();
                 let region = config.region.clone().map(Region::new).or(found);
-                Builder::from(&chain).region(region.unwrap_or_else(|| Region::from_static(DEFAULT_REGION)))
+                let region = region.unwrap_or_else(|| Region::from_static(DEFAULT_REGION));
+                (Builder::from(&chain).region(region), chain.credentials_provider())
             }
         };
         let timeouts = TimeoutConfig::builder()
@@ -108,7 +109,7 @@ impl S3Storage {
         }
         super::spool::sweep(&config.spool_dir).await;
         let client = Client::from_conf(builder.build());
-        Self { inner: Arc::new(Inner { client, config, signed: presign::memory() }) }
+        Self { inner: Arc::new(Inner { client, config, signer: Signer::new(credentials) }) }
     }
 
     fn bucket(&self) -> &str {
