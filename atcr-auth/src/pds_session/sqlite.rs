@@ -51,6 +51,7 @@ impl SqliteSessionStore {
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(Duration::from_secs(10));
         let writer = SqlitePoolOptions::new()
+            .test_before_acquire(false)
             .max_connections(1)
             .connect_with(options.clone())
             .await
@@ -58,6 +59,7 @@ impl SqliteSessionStore {
         sqlx::raw_sql(SCHEMA).execute(&writer).await.map_err(failed)?;
         sqlx::raw_sql(crate::device_flow::SCHEMA).execute(&writer).await.map_err(failed)?;
         let readers = SqlitePoolOptions::new()
+            .test_before_acquire(false)
             .max_connections(4)
             .connect_with(options.read_only(true))
             .await

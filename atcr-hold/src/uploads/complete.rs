@@ -134,7 +134,8 @@ impl Uploads {
     }
 
     /// The parts that are to become the blob, by number: those that the uploader names, else all that there are. Of
-    /// each what the hold took in, where it did, else what the storage has, else what the uploader says.
+    /// each what the hold took in, where it did; else what the uploader says, where that has an ETag by which the
+    /// storage knows whether it is true; else what the storage has.
     async fn named(
         &self,
         session: &Session,
@@ -142,7 +143,7 @@ impl Uploads {
     ) -> Result<Vec<Part>, UploadError> {
         let recorded = self.ledger.parts(&session.id).await?;
         let mut listed = Vec::new();
-        if session.direct {
+        if session.direct && (named.is_empty() || named.iter().any(|(_, etag)| bare(etag).is_empty())) {
             listed = match self.storage.list_parts(&session.storage_upload).await {
                 // They were joined before, and the answer was lost.
                 Err(StorageError::UploadUnknown(_)) if session.state != State::Open => listed,
@@ -152,24 +153,19 @@ impl Uploads {
         if named.is_empty() {
             return Ok(if session.direct && recorded.is_empty() { listed } else { recorded });
         }
-        let of = |parts: &[Part], number| parts.iter().find(|part| part.number == number).cloned();
+        let of = |parts: &[Part], number| {
+            parts.binary_search_by_key(&number, |part| part.number).ok().map(|at| parts[at].clone())
+        };
         let mut parts = Vec::with_capacity(named.len());
         for (number, etag) in named {
-            let etag = etag.trim().trim_matches('"');
-            let direct = of(&listed, *number).map(|part| Part { etag: etag.to_owned(), ..part });
-            let claimed = Part { number: *number, size: 0, etag: etag.to_owned() };
-            parts.push(match of(&recorded, *number) {
+            let (number, etag) = (*number, bare(etag));
+            let claimed = Part { number, size: 0, etag: etag.to_owned() };
+            parts.push(match of(&recorded, number) {
                 // It was sent again, to the storage.
-                Some(part) if session.direct && !etag.is_empty() && part.etag != etag => {
-                    direct.unwrap_or(claimed)
-                }
+                Some(part) if session.direct && !etag.is_empty() && part.etag != etag => claimed,
                 Some(part) => part,
-                None if session.direct => match direct {
-                    Some(part) => part,
-                    None if listed.is_empty() => claimed,
-                    None => return Err(UploadError::MissingPart(*number)),
-                },
-                None => return Err(UploadError::MissingPart(*number)),
+                None if session.direct && !etag.is_empty() => claimed,
+                None => of(&listed, number).ok_or(UploadError::MissingPart(number))?,
             });
         }
         parts.sort_by_key(|part| part.number);
@@ -274,6 +270,11 @@ enum Joined {
     Unread(Object),
     /// The blob was there already; the new bytes are gone.
     Present(Blob),
+}
+
+/// An ETag without its quotes, which some clients leave out.
+fn bare(etag: &str) -> &str {
+    etag.trim().trim_matches('"')
 }
 
 /// How many parts the blob has. They are in order.

@@ -3,7 +3,7 @@ use atcr_core::methods::UploadId;
 use atcr_core::oci::{Algorithm, Digest, Hasher, RepositoryName};
 use atcr_core::syntax::Did;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{Row as _, SqlitePool};
+use sqlx::{QueryBuilder, Row as _, SqlitePool};
 
 use super::claims::claim;
 use super::{UploadError, quota};
@@ -78,19 +78,21 @@ pub(super) fn object_key(row: &SqliteRow) -> Result<ObjectKey> {
     ObjectKey::try_from(row.try_get::<String, _>("object_key")?).map_err(decode)
 }
 
-/// Notes the size of a part that is not recorded yet.
+/// Notes the sizes of parts that are not recorded yet.
 async fn promise(
     tx: &mut sqlx::Transaction<'static, sqlx::Sqlite>,
     id: &UploadId,
-    number: PartNumber,
-    size: u64,
+    parts: &[(PartNumber, u64)],
 ) -> Result<()> {
-    let promised = sqlx::query(
-        "insert into promised (upload, number, size) values (?, ?, ?)
-         on conflict (upload, number) do update set size = excluded.size",
-    );
-    let promised = promised.bind(id.as_str()).bind(number.get()).bind(integer(size));
-    promised.execute(&mut **tx).await?;
+    if parts.is_empty() {
+        return Ok(());
+    }
+    let mut promised = QueryBuilder::new("insert into promised (upload, number, size) ");
+    promised.push_values(parts, |mut row, (number, size)| {
+        row.push_bind(id.as_str()).push_bind(number.get()).push_bind(integer(*size));
+    });
+    promised.push(" on conflict (upload, number) do update set size = excluded.size");
+    promised.build().execute(&mut **tx).await?;
     Ok(())
 }
 
@@ -222,11 +224,8 @@ impl Ledger {
         if open.bind(now).bind(id.as_str()).execute(&mut *tx).await?.rows_affected() == 0 {
             return Ok(false);
         }
-        for (number, size) in parts {
-            if let Some(size) = size {
-                promise(&mut tx, id, *number, *size).await?;
-            }
-        }
+        let known: Vec<_> = parts.iter().filter_map(|(number, size)| Some((*number, (*size)?))).collect();
+        promise(&mut tx, id, &known).await?;
         tx.commit().await?;
         Ok(true)
     }
@@ -244,7 +243,7 @@ impl Ledger {
         if open.bind(now).bind(id.as_str()).execute(&mut *tx).await?.rows_affected() == 0 {
             return Ok(false);
         }
-        promise(&mut tx, id, number, size).await?;
+        promise(&mut tx, id, &[(number, size)]).await?;
         tx.commit().await?;
         Ok(true)
     }

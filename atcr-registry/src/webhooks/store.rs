@@ -174,10 +174,11 @@ impl Store {
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .busy_timeout(Duration::from_secs(10));
-        let writer = SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await?;
+        let pool =
+            |connections| SqlitePoolOptions::new().test_before_acquire(false).max_connections(connections);
+        let writer = pool(1).connect_with(options.clone()).await?;
         sqlx::raw_sql(SCHEMA).execute(&writer).await?;
-        let readers =
-            SqlitePoolOptions::new().max_connections(4).connect_with(options.read_only(true)).await?;
+        let readers = pool(4).connect_with(options.read_only(true)).await?;
         Ok(Self { readers, writer, key })
     }
 
