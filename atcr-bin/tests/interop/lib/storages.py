@@ -14,21 +14,24 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+import uuid
 
 from lib.process import end, must
 from lib.service import free_port
 
 HERE = os.path.dirname(os.path.realpath(__file__))
 BUCKET = "blobs"
+# Of Ceph's disk, in bytes; the file is sparse.
+BLOCK_DEVICE = 20 << 30
 
 
 class Storage:
-    """Use as a context manager; `settings` are what a hold is told of it. It is ended by its own pid."""
+    """Use as a context manager; `settings` are what a hold is told of it. Its processes are ended by their own pids."""
 
     name = None
 
     def __init__(self, shell, directory):
-        self.shell, self.directory, self.process = shell, directory, None
+        self.shell, self.directory, self.processes = shell, directory, []
         self.port = free_port()
         os.makedirs(directory)
 
@@ -37,17 +40,22 @@ class Storage:
         return bool(shutil.which(cls.name))
 
     def __enter__(self):
-        self.process = self.start()
         try:
+            self.start()
             self._answers(f"http://127.0.0.1:{self.ready_port()}/")
             self.make_bucket()
         except BaseException:
-            end(self.process)
+            self.__exit__()
             raise
         return self
 
     def __exit__(self, *failure):
-        end(self.process)
+        for process in reversed(self.processes):
+            end(process)
+
+    def run(self, *argv, env=None):
+        """Starts a program of the storage that lives as long as it."""
+        self.processes.append(self.shell.start(*argv, env=env))
 
     def ready_port(self):
         return self.port
@@ -63,7 +71,7 @@ class Storage:
             except urllib.error.HTTPError:
                 return None
             except OSError as problem:
-                must(self.process.poll() is None, f"{self.name} ended; see {self.shell.log}")
+                must(all(process.poll() is None for process in self.processes), f"{self.name} ended; see {self.shell.log}")
                 must(time.monotonic() < deadline, f"{self.name} did not become ready: {problem}")
                 time.sleep(0.1)
 
@@ -79,7 +87,7 @@ class Azurite(Storage):
 
     def start(self):
         self.key = base64.b64encode(secrets.token_bytes(32)).decode()
-        return self.shell.start(
+        self.run(
             "node", self.program, "--blobHost", "127.0.0.1", "--blobPort", str(self.port), "--location", self.directory,
             "--silent", "--disableTelemetry", env={"AZURITE_ACCOUNTS": f"{self.account}:{self.key}"})
 
@@ -118,6 +126,15 @@ class OfS3(Storage):
             "HOLD_STORAGE_SECRET_KEY": self.secret,
         }
 
+    def environment(self):
+        """The same as programs of AWS are told."""
+        return {
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.port}",
+            "AWS_REGION": self.region,
+            "AWS_ACCESS_KEY_ID": self.id,
+            "AWS_SECRET_ACCESS_KEY": self.secret,
+        }
+
 
 class Garage(OfS3):
     name = "garage"
@@ -146,7 +163,7 @@ api_bind_addr = "127.0.0.1:{self.port}"
 api_bind_addr = "127.0.0.1:{self.admin}"
 admin_token = "{secrets.token_hex(16)}"
 """)
-        return self.shell.start("garage", "-c", config, "server", "--single-node", "--default-bucket", env={
+        self.run("garage", "-c", config, "server", "--single-node", "--default-bucket", env={
             "GARAGE_DEFAULT_ACCESS_KEY": self.id, "GARAGE_DEFAULT_SECRET_KEY": self.secret,
             "GARAGE_DEFAULT_BUCKET": BUCKET, "RUST_LOG": "garage=warn"})
 
@@ -157,8 +174,85 @@ class S3sFs(OfS3):
     def start(self):
         self.id, self.secret = secrets.token_hex(10), secrets.token_hex(20)
         os.makedirs(f"{self.directory}/{BUCKET}")
-        return self.shell.start("s3s-fs", "--host", "127.0.0.1", "--port", str(self.port), "--access-key", self.id,
-                                "--secret-key", self.secret, self.directory)
+        self.run("s3s-fs", "--host", "127.0.0.1", "--port", str(self.port), "--access-key", self.id,
+                 "--secret-key", self.secret, self.directory)
 
 
-ALL = [Azurite, Garage, S3sFs]
+class Ceph(OfS3):
+    """The gateway of Ceph in front of the smallest cluster: a monitor, and an OSD whose disk is a file."""
+
+    name = "ceph"
+
+    @classmethod
+    def available(cls):
+        return all(map(shutil.which, ("ceph-mon", "ceph-osd", "radosgw")))
+
+    def start(self):
+        self.id, self.secret = secrets.token_hex(10), secrets.token_hex(20)
+        cluster, monitor = str(uuid.uuid4()), f"[v2:127.0.0.1:{free_port()}]"
+        for daemon in ("mon", "osd", "rgw"):
+            os.makedirs(f"{self.directory}/{daemon}")
+        self.config = f"{self.directory}/ceph.conf"
+        with open(self.config, "w") as file:
+            file.write(f"""\
+[global]
+fsid = {cluster}
+mon_host = {monitor}
+mon_data = {self.directory}/mon
+osd_data = {self.directory}/osd
+rgw_data = {self.directory}/rgw
+keyring = {self.directory}/keyring
+run_dir = {self.directory}
+crash_dir = {self.directory}
+admin_socket = {self.directory}/$name.asok
+pid_file =
+log_file =
+log_to_stderr = false
+public_network = 127.0.0.0/8
+ms_mon_client_mode = crc
+ms_mon_service_mode = crc
+ms_mon_cluster_mode = crc
+ms_bind_before_connect = false
+auth_cluster_required = none
+auth_service_required = none
+auth_client_required = none
+osd_pool_default_size = 1
+osd_pool_default_min_size = 1
+osd_pool_default_pg_num = 8
+osd_pool_default_pg_autoscale_mode = off
+osd_crush_chooseleaf_type = 0
+osd_objectstore = bluestore
+bluestore_block_size = {BLOCK_DEVICE}
+mon_allow_pool_size_one = true
+mon_max_pg_per_osd = 1000
+mon_data_avail_warn = 2
+mon_data_avail_crit = 1
+rgw_frontends = beast endpoint=127.0.0.1:{self.port}
+rgw_run_sync_thread = false
+""")
+        open(f"{self.directory}/keyring", "w").close()
+        self._once("monmaptool", "--create", "--fsid", cluster, "--addv", "a", monitor, f"{self.directory}/monmap")
+        self._once("ceph-mon", "--mkfs", "-i", "a", "--monmap", f"{self.directory}/monmap")
+        self._daemon("ceph-mon", "-i", "a")
+        osd = str(uuid.uuid4())
+        self._once("ceph", "--connect-timeout", "60", "osd", "new", osd, "0")
+        self._once("ceph-osd", "-i", "0", "--mkfs", "--osd-uuid", osd)
+        self._once("ceph", "osd", "crush", "add", "osd.0", "1.0", "root=default")
+        self._daemon("ceph-osd", "-i", "0")
+        self._once("radosgw-admin", "-n", "client.rgw.a", "user", "create", "--uid=interop", "--display-name=interop",
+                   f"--access-key={self.id}", f"--secret-key={self.secret}")
+        self._daemon("radosgw", "-n", "client.rgw.a")
+
+    def _once(self, program, *arguments):
+        self.shell.run(program, "-c", self.config, *arguments)
+
+    def _daemon(self, program, *arguments):
+        self.run(program, "-f", "-c", self.config, *arguments)
+
+    def make_bucket(self):
+        self.shell.run("curl", "--silent", "--show-error", "--fail", "--aws-sigv4", f"aws:amz:{self.region}:s3",
+                       "--user", f"{self.id}:{self.secret}", "--header", f"x-amz-content-sha256: {hashlib.sha256().hexdigest()}",
+                       "--request", "PUT", f"http://127.0.0.1:{self.port}/{BUCKET}")
+
+
+ALL = [Azurite, Ceph, Garage, S3sFs]
