@@ -45,7 +45,7 @@ struct Options {
     /// protocol as it was published.
     #[arg(long, default_value_t = 8)]
     batch: u32,
-    /// How often each upload is done, by turns; the best one counts.
+    /// How often each upload is done, by turns; the best one counts. The bucket in memory keeps them all.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
     /// The size of the large blob whose commit is timed, in MiB.
@@ -54,17 +54,17 @@ struct Options {
     /// When the hold reads back what went to the bucket directly.
     #[arg(long, value_enum, default_value_t = Verified::Background)]
     verify: Verified,
-    /// How many uploads there are at once while memory is watched, of 16 MiB each.
+    /// How many uploads there are at once while memory is watched, of 16 MiB each in parts of 5 MiB, one after the other.
     #[arg(long, default_value_t = 100)]
     uploads: usize,
     /// Where a bucket is, for `--back-end s3`.
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", env = "AWS_ENDPOINT_URL")]
     endpoint: Option<url::Url>,
     /// The bucket.
-    #[arg(long, default_value = "bucket")]
+    #[arg(long, default_value = "blobs")]
     bucket: String,
     /// Its region.
-    #[arg(long, default_value = "us-east-1")]
+    #[arg(long, env = "AWS_REGION", default_value = "us-east-1")]
     region: String,
     /// The access key to it.
     #[arg(long, env = "AWS_ACCESS_KEY_ID", default_value = "")]
