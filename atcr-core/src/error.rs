@@ -6,6 +6,19 @@ use crate::oci::Digest;
 /// The error another layer reported, kept for the log.
 pub type Source = Box<dyn std::error::Error + Send + Sync>;
 
+/// An error and its causes in one line, `what: why: why that`, where there is no place for a chain of them.
+#[must_use]
+pub fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        // Nothing that is written to a string fails.
+        let _ = write!(text, ": {inner}");
+        cause = inner.source();
+    }
+    text
+}
+
 /// Why a [`BlobStore`](crate::BlobStore) or a [`ManifestStore`](crate::ManifestStore) could not do what it was asked.
 ///
 /// There is a variant for each thing that a caller does something different about; the messages are shown to the

@@ -46,7 +46,7 @@ pub use access::{Access, Account, Principal, Proof};
 pub use authorizer::Authorizer;
 pub use blob_store::BlobStore;
 pub use did_resolver::DidResolver;
-pub use error::{Source, StoreError};
+pub use error::{Source, StoreError, with_causes};
 pub use manifest_store::ManifestStore;
 
 /// The target of the events (`tracing`) that say who did what: sign-ins, refreshed sessions, devices, written and deleted

@@ -1,8 +1,7 @@
-use std::error::Error as _;
-
 use async_trait::async_trait;
 use atcr_core::egress::{Egress, EgressError};
 use atcr_core::syntax::Did;
+use atcr_core::with_causes;
 use http::{Method, StatusCode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -49,13 +48,7 @@ impl HttpDirectory {
 
 /// The failure with its causes: this error has no source of its own.
 fn unavailable(error: &EgressError) -> PlcError {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text.push_str(&format!(": {inner}"));
-        cause = inner.source();
-    }
-    PlcError::Unavailable(text)
+    PlcError::Unavailable(with_causes(error))
 }
 
 fn refused(did: &Did, status: StatusCode, body: &[u8]) -> PlcError {

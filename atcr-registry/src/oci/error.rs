@@ -1,7 +1,7 @@
 //! The errors that clients see (distribution specification, Error Codes).
 
 use atcr_core::authorizer::Rejection;
-use atcr_core::{Source, StoreError};
+use atcr_core::{Source, StoreError, with_causes};
 use axum::body::Body;
 use axum::response::Response;
 use http::header::{ALLOW, CONTENT_RANGE, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -209,13 +209,8 @@ impl ApiError {
     /// The answer, with the request id in its detail, where clients that hide headers still show it.
     pub(crate) fn into_response(mut self, request_id: &str) -> Response {
         if self.status.is_server_error() {
-            let mut causes = String::new();
-            let mut next = self.source.as_deref().map(|source| source as &dyn std::error::Error);
-            while let Some(cause) = next {
-                causes = format!("{causes}: {cause}");
-                next = cause.source();
-            }
-            tracing::error!(status = self.status.as_u16(), "{}{causes}", self.message);
+            let causes = self.source.as_deref().map(|source| format!(": {}", with_causes(source)));
+            tracing::error!(status = self.status.as_u16(), "{}{}", self.message, causes.unwrap_or_default());
         }
         self.detail.insert("requestId".to_owned(), request_id.into());
         let error = json!({"code": self.code, "message": self.message, "detail": self.detail});

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use atcr_core::syntax::Did;
+use data_encoding::HEXLOWER;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use http::header::CONTENT_TYPE;
 use http::{HeaderName, Method};
@@ -14,7 +15,7 @@ use tokio::task::JoinSet;
 use super::error::reason;
 use super::hook::{Delivery, Secret, Target};
 use super::payload::{Attempt, Event, Test};
-use super::store::{Claimed, Outcome, hex};
+use super::store::{Claimed, Outcome};
 use super::{Inner, WebhookError};
 
 const SIGNATURE: HeaderName = HeaderName::from_static("x-atcr-signature-256");
@@ -32,7 +33,7 @@ const BREATH: Duration = Duration::from_millis(100);
 fn signature(secret: &Secret, body: &[u8]) -> String {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("HMAC takes keys of every length");
     mac.update(body);
-    format!("sha256={}", hex(&mac.finalize().into_bytes()))
+    format!("sha256={}", HEXLOWER.encode(&mac.finalize().into_bytes()))
 }
 
 impl Inner {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use atcr_core::with_causes;
 use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, Method};
@@ -59,9 +60,7 @@ impl AzureFailure {
 impl From<reqwest::Error> for AzureFailure {
     fn from(error: reqwest::Error) -> Self {
         // The URL is a secret.
-        let error = error.without_url();
-        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
-        Self::Unreached(format!("{error}{cause}"))
+        Self::Unreached(with_causes(&error.without_url()))
     }
 }
 

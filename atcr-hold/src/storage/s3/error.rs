@@ -1,5 +1,6 @@
 use std::error::Error;
 
+use atcr_core::with_causes;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::RequestId as _;
@@ -69,10 +70,10 @@ where
             SdkError::ResponseError(broken) => Self::Refused {
                 status: broken.raw().status().as_u16(),
                 code: "an answer that broke off".to_owned(),
-                message: reasons(&error),
+                message: with_causes(&error),
                 request,
             },
-            other => Self::Unreached(reasons(other)),
+            other => Self::Unreached(with_causes(other)),
         }
     }
 }
@@ -82,15 +83,4 @@ fn said(answer: &HttpResponse) -> String {
     let body = String::from_utf8_lossy(answer.body().bytes().unwrap_or_default());
     let text: String = body.chars().filter(|c| !c.is_control()).take(REPEATED).collect();
     if text.is_empty() { "without a word".to_owned() } else { text }
-}
-
-/// An error and its causes, without the requests and answers that the SDK's own way of showing it repeats.
-fn reasons(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text.push_str(&format!(": {inner}"));
-        cause = inner.source();
-    }
-    text
 }
