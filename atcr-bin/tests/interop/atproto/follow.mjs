@@ -4,7 +4,8 @@
 //
 // `--export` is where the repository comes from at the end, when it is not the service that is followed (a relay has
 // none). The goal comes as one line on standard input: `{"rev": REV, "acknowledged": FILE}`. Then all that was
-// acknowledged must have come exactly once, and what the events left must be what is exported. Prints one line of JSON.
+// acknowledged must have come exactly once, and what the events left must be what is exported. Prints `following` once
+// events come, and in the end one line of JSON.
 import fs from 'node:fs'
 import readline from 'node:readline'
 import { parseArgs } from 'node:util'
@@ -25,6 +26,7 @@ const seen = new Map()
 const records = new Map()
 let connections = 0
 let refused = 0
+let following = false
 let goal
 readline.createInterface(process.stdin).once('line', (line) => (goal = JSON.parse(line)))
 const reached = () => goal && stream.rev(options.did) >= goal.rev
@@ -49,6 +51,8 @@ async function follow() {
       if (!event) continue
       if (event.done) return
       note(await stream.take(event.value))
+      if (!following) console.log('following')
+      following = true
       next = events.next()
     }
   } finally {

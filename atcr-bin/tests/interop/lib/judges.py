@@ -102,6 +102,14 @@ class Judges:
             return subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
                                     env=self.shell.env, start_new_session=True)
 
+    def follows(self, process, timeout=60):
+        """Waits until a follower has the first event."""
+        timer = threading.Timer(timeout, process.kill)
+        timer.start()
+        line = process.stdout.readline()
+        timer.cancel()
+        must(line.strip() == "following", f"`{' '.join(process.args[:2])}` does not follow; see {self.shell.log}")
+
     def said(self, process, timeout):
         """The last line of a program that is about to end, as JSON."""
         timer = threading.Timer(timeout, process.kill)

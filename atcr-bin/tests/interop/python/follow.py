@@ -3,7 +3,8 @@
     follow.py --pds URL --plc URL --did DID [--handle HANDLE] [--cursor SEQ] [--map ORIGIN=URL]...
 
 The goal comes as one line on standard input: `{"rev": REV, "acknowledged": FILE}`. Then all that was acknowledged must
-have come exactly once, and what the events left must be what is exported. Prints one line of JSON.
+have come exactly once, and what the events left must be what is exported. Prints `following` once events come, and in the
+end one line of JSON.
 """
 
 import argparse
@@ -31,7 +32,15 @@ def main():
     listening = threading.Thread(target=lambda: goal.update(json.loads(sys.stdin.readline())), daemon=True)
     listening.start()
     stream = Stream(repository, options.cursor)
-    connections = stream.follow(lambda: bool(goal) and stream.rev >= goal["rev"], LIMIT)
+    following = threading.Event()
+
+    def reached():
+        if stream.counts and not following.is_set():
+            following.set()
+            print("following", flush=True)
+        return bool(goal) and stream.rev >= goal["rev"]
+
+    connections = stream.follow(reached, LIMIT)
     with open(goal["acknowledged"]) as file:
         wanted = dict(line.split() for line in file)
     for rev, cid in wanted.items():

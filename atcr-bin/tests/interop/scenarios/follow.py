@@ -54,6 +54,9 @@ def follow(suite, server, service, subject, writes):
             for program in indigo:
                 program.start()
             indigo[1].add(subject.did)
+        # Who comes after the restart learns nothing of it.
+        for program in programs:
+            judges.follows(program)
         acknowledged = f"{home}/acknowledged"
         counts = write(judges, service, subject, writes, acknowledged)
         latest = json.loads(xrpc.query(subject.pds, "com.atproto.sync.getLatestCommit", did=subject.did))
