@@ -15,7 +15,9 @@ use jiff::fmt::rfc2822::DateTimeParser;
 use serde::Serialize;
 use url::{Host, Url};
 
-use super::{Object, ObjectKey, ObjectStorage, Part, PartNumber, SignedRequest, StorageError, StorageUpload};
+use super::{
+    Object, ObjectKey, ObjectStorage, Part, PartNumber, SignedRequest, StorageError, StorageUpload, bare,
+};
 
 /// What the signed URLs are good for, but for those that are to expire.
 const LIFE: Duration = Duration::from_secs(300);
@@ -332,7 +334,7 @@ impl Examination<'_> {
         };
         let seen = format!("{} bytes went in past the hold", content.len());
         self.note("signed part", Verdict::Ok, seen, SIGNED_PART);
-        Some(Part { number, size: content.len() as u64, etag: etag.trim_matches('"').to_owned() })
+        Some(Part { number, size: content.len() as u64, etag: bare(&etag).to_owned() })
     }
 
     /// Others refuse to be sent to private addresses, and tokens do not belong on the open network.

@@ -25,6 +25,7 @@ pub use key::{KeyError, ObjectKey};
 pub use layout::{Layout, LayoutError};
 use measured::Measured;
 pub use memory::MemoryStorage;
+pub(crate) use object_storage::bare;
 pub use object_storage::{
     Capabilities, Object, ObjectStorage, OpenUpload, Part, PartBody, PartNumber, SignedRequest, StorageError,
     StorageUpload, Usage,

@@ -176,6 +176,11 @@ pub struct Part {
     pub etag: String,
 }
 
+/// An ETag without its quotes, which some clients leave out.
+pub(crate) fn bare(etag: &str) -> &str {
+    etag.trim_matches('"')
+}
+
 /// An object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Object {

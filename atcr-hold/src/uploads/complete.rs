@@ -4,7 +4,7 @@ use atcr_core::syntax::Did;
 
 use super::ledger::{Place, Session, State};
 use super::{Blob, UploadError, Uploads, Verify};
-use crate::storage::{Object, ObjectKey, Part, PartNumber, StorageError};
+use crate::storage::{Object, ObjectKey, Part, PartNumber, StorageError, bare};
 
 impl Uploads {
     /// Makes the parts of a session the blob `digest`: all that were acknowledged when `parts` is empty, else those,
@@ -143,7 +143,8 @@ impl Uploads {
     ) -> Result<Vec<Part>, UploadError> {
         let recorded = self.ledger.parts(&session.id).await?;
         let mut listed = Vec::new();
-        if session.direct && (named.is_empty() || named.iter().any(|(_, etag)| bare(etag).is_empty())) {
+        if session.direct && (named.is_empty() || named.iter().any(|(_, etag)| bare(etag.trim()).is_empty()))
+        {
             listed = match self.storage.list_parts(&session.storage_upload).await {
                 // They were joined before, and the answer was lost.
                 Err(StorageError::UploadUnknown(_)) if session.state != State::Open => listed,
@@ -158,7 +159,7 @@ impl Uploads {
         };
         let mut parts = Vec::with_capacity(named.len());
         for (number, etag) in named {
-            let (number, etag) = (*number, bare(etag));
+            let (number, etag) = (*number, bare(etag.trim()));
             let claimed = Part { number, size: 0, etag: etag.to_owned() };
             parts.push(match of(&recorded, number) {
                 // It was sent again, to the storage.
@@ -270,11 +271,6 @@ enum Joined {
     Unread(Object),
     /// The blob was there already; the new bytes are gone.
     Present(Blob),
-}
-
-/// An ETag without its quotes, which some clients leave out.
-fn bare(etag: &str) -> &str {
-    etag.trim().trim_matches('"')
 }
 
 /// How many parts the blob has. They are in order.

@@ -422,20 +422,15 @@ async fn wrong_credentials_and_buckets_are_told_apart_from_what_is_missing() {
 /// One line for a person, not what the SDK knows of the request.
 #[tokio::test]
 async fn a_storage_that_is_none_is_said_in_a_line() {
+    let server = Server::start(Rules::default()).await;
     let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let page = axum::Router::new().fallback(|| async { (StatusCode::BAD_GATEWAY, "<h1>a proxy</h1>\r\n") });
     let proxy = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = proxy.local_addr().unwrap();
     tokio::spawn(axum::serve(proxy, page).into_future());
     for (at, said) in [(nobody, "Connection refused"), (address, "502: <h1>a proxy</h1> (")] {
-        let mut config = S3Config::new(BUCKET);
+        let mut config = config(&server);
         config.endpoint = Some(format!("http://{at}").parse().unwrap());
-        config.region = Some(REGION.to_owned());
-        config.credentials = S3Credentials::Static {
-            access_key_id: ACCESS_KEY.to_owned(),
-            secret_access_key: SECRET_KEY.to_owned(),
-            session_token: None,
-        };
         let error = S3Storage::open(config).await.begin_upload().await.unwrap_err().to_string();
         assert!(error.contains(said) && error.len() < 250 && !error.contains(['{', '\n']), "{error}");
     }

@@ -8,6 +8,7 @@ use super::super::bucket::{UPLOADED, UploadName};
 use super::super::{Object, OpenUpload, Part, PartNumber, StorageError, StorageUpload};
 use super::error::S3Failure;
 use super::{MIN_PART, S3Storage, part_number, says_that_it_is_empty, size};
+use crate::storage::bare;
 
 /// How long the storage may take to join parts.
 const COMPLETION: Duration = Duration::from_secs(300);
@@ -177,11 +178,6 @@ pub(super) fn of_upload(failure: S3Failure, upload: &StorageUpload, doing: &str)
         "NoSuchUpload" => StorageError::UploadUnknown(upload.clone()),
         _ => failure.doing(doing),
     }
-}
-
-/// An ETag without its quotes.
-pub(super) fn bare(etag: &str) -> &str {
-    etag.trim_matches('"')
 }
 
 fn timestamp(at: &DateTime) -> Timestamp {

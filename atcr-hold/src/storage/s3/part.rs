@@ -16,8 +16,9 @@ use super::super::bucket::UploadName;
 use super::super::spool::{self, Beginning, too_large};
 use super::super::{Measured, Part, PartBody, PartNumber, StorageError, StorageUpload};
 use super::error::S3Failure;
-use super::multipart::{bare, of_upload};
+use super::multipart::of_upload;
 use super::{CONNECT, MAX_PART, S3Storage, part_number};
+use crate::storage::bare;
 
 /// Bytes that are read from a file at once.
 const READ_PIECE: usize = 128 * 1024;
